@@ -1,0 +1,70 @@
+"""Builds the compiled core: the Cython modules of fastpar, each with the C sources of src_c that it uses.
+
+FASTPAR_DEBUG=1 in the environment turns on invariant checks and counters of live objects.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
+
+ROOT = Path(__file__).parent
+DEBUG = os.environ.get("FASTPAR_DEBUG", "0") not in ("", "0")
+
+#: C sources that a module needs beside its own; every other module is Cython alone.
+C_SOURCES = {
+    "fastpar._core.dispatch": ["fp_os_posix.c", "fp_park.c", "fp_queue.c"],
+    "fastpar._core.threads": ["fp_os_posix.c", "fp_park.c"],
+}
+
+MISSING_COMPILER = (
+    "fastpar could not be compiled: it needs a C11 compiler and Python's headers "
+    "(Debian and Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
+    "macOS: xcode-select --install)."
+)
+
+
+class BuildExt(build_ext):
+    """Always rebuilds, since FASTPAR_DEBUG is no file to be newer than, and says plainly what is missing."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.force = True
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self):
+        try:
+            super().build_extensions()
+        except (CCompilerError, ExecError, PlatformError) as error:
+            raise SystemExit(f"{MISSING_COMPILER}\nThe compiler said: {error}") from error
+
+
+def extension(source: Path) -> Extension:
+    name = ".".join(source.relative_to(ROOT).with_suffix("").parts)
+    return Extension(
+        name,
+        [str(source.relative_to(ROOT)), *(f"src_c/{c}" for c in C_SOURCES.get(name, ()))],
+        include_dirs=["src_c"],
+        define_macros=[("FP_DEBUG", "1")] if DEBUG else [],
+        extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"] if sys.platform != "win32" else [],
+        depends=[str(header.relative_to(ROOT)) for header in (ROOT / "src_c").glob("*.h")],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension(source) for source in sorted((ROOT / "fastpar").rglob("*.pyx"))],
+        compiler_directives={
+            "language_level": 3,
+            "freethreading_compatible": True,
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+        },
+    ),
+    cmdclass={"build_ext": BuildExt},
+)
