@@ -20,3 +20,7 @@ class CallInProgressError(FastparError, RuntimeError):
 
 class ForkedRunError(FastparError, RuntimeError):
     """A run was continued in a child made by `os.fork`: its workers exist in the parent process only."""
+
+
+class UnhashableError(FastparError, TypeError):
+    """`fastpar.hash` met an object that has no value to hash; the message names the path to it."""
