@@ -14,14 +14,14 @@
 /* n_ready <= capacity, a power of two or 0; n_seated <= n_seats; the tasks are ring[first ... first + n_ready), modulo
  * capacity; n_ready + the tasks that seated workers hold from their latest takes <= capacity (ring_reserve_locked).
  *
- * All of it is written and read under `lock`, but for the counters that fp_queue_n_ready and fp_queue_n_seated glance
- * at: these are atomic for their sake, and relaxed since the lock already orders everything else.
+ * All of it is written and read under `lock`, but for the words that fp_queue_is_closed, fp_queue_n_ready and
+ * fp_queue_n_seated glance at: these are atomic for their sake, and relaxed since the lock already orders everything else.
  */
 struct fp_queue {
     fp_mutex lock;
     uint32_t n_seats;          /* constant */
     fp_atomic_u32_t n_seated;  /* taken or reserved */
-    bool is_closed;            /* never reopened */
+    fp_atomic_u32_t closed;    /* 0, then 1 for good */
     fp_atomic_size_t n_ready;
     fp_task *ring;             /* grows, never shrinks */
     size_t capacity;
@@ -37,6 +37,11 @@ static inline size_t n_ready_locked(const fp_queue *queue)
 static inline uint32_t n_seated_locked(const fp_queue *queue)
 {
     return fp_u32_load_relaxed(&queue->n_seated);
+}
+
+static inline bool is_closed_locked(const fp_queue *queue)
+{
+    return fp_u32_load_relaxed(&queue->closed) != 0;
 }
 
 static inline fp_task *slot_locked(const fp_queue *queue, size_t position)
@@ -145,7 +150,7 @@ fp_status fp_queue_push(fp_queue *queue, const fp_task *tasks, size_t n, uint32_
     fp_status status = FP_OK;
     *n_summoned = 0;
     fp_mutex_lock(&queue->lock);
-    if (queue->is_closed) {
+    if (is_closed_locked(queue)) {
         status = FP_CLOSED;
     } else if (!ring_reserve_locked(queue, n)) {
         status = FP_NO_MEMORY;
@@ -166,7 +171,7 @@ fp_status fp_queue_put_back(fp_queue *queue, const fp_task *tasks, size_t n, uin
     *n_summoned = 0;
     fp_mutex_lock(&queue->lock);
     size_t n_ready = n_ready_locked(queue);
-    if (queue->is_closed) {
+    if (is_closed_locked(queue)) {
         status = FP_CLOSED;
     } else if (n > queue->capacity - n_ready && !ring_reserve_locked(queue, n)) {
         status = FP_NO_MEMORY;
@@ -197,7 +202,7 @@ size_t fp_queue_take(fp_queue *queue, fp_task *out, size_t max, uint32_t *n_summ
     FP_CHECK(max > 0, "a take of at most %zu", max);
     *n_summoned = 0;
     fp_mutex_lock(&queue->lock);
-    size_t n = queue->is_closed ? 0 : move_out_locked(queue, out, max);
+    size_t n = is_closed_locked(queue) ? 0 : move_out_locked(queue, out, max);
     if (n == 0) {
         seat_give_up_locked(queue);
     } else {
@@ -218,7 +223,7 @@ void fp_queue_leave(fp_queue *queue)
 size_t fp_queue_close(fp_queue *queue, fp_task *out, size_t max)
 {
     fp_mutex_lock(&queue->lock);
-    queue->is_closed = true;
+    fp_u32_store_relaxed(&queue->closed, 1);
     size_t n = move_out_locked(queue, out, max);
     unlock(queue);
     return n;
@@ -232,4 +237,9 @@ size_t fp_queue_n_ready(const fp_queue *queue)
 uint32_t fp_queue_n_seated(const fp_queue *queue)
 {
     return fp_u32_load_relaxed(&queue->n_seated);
+}
+
+bool fp_queue_is_closed(const fp_queue *queue)
+{
+    return is_closed_locked(queue);
 }

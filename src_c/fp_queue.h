@@ -10,6 +10,7 @@
 #ifndef FP_QUEUE_H
 #define FP_QUEUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -67,6 +68,11 @@ void fp_queue_leave(fp_queue *queue);
  * caller's to free; call until it returns 0. Again and from several threads is allowed.
  */
 size_t fp_queue_close(fp_queue *queue, fp_task *out, size_t max);
+
+/* Whether it was closed: a glance without the lock, for a worker that asks between two tasks of a batch. True is final;
+ * false may be old, and the take that follows says no in time.
+ */
+bool fp_queue_is_closed(const fp_queue *queue);
 
 /* How many are ready, how many seats are taken or reserved: a glance without the lock, old before it is used, for
  * heuristics and reports only. n_seated == 0 does not mean that the last worker has left its call.
