@@ -10,6 +10,7 @@ one long task fills the memory, so the size falls at once, while many short ones
 """
 
 cimport cython
+from libc.math cimport ceil
 from libc.stdint cimport INT64_MAX, int64_t
 
 #: Share of a batch that its overhead may cost: "a few per cent".
@@ -23,7 +24,7 @@ cdef double BUDGET = 2.0
 cdef double HISTORY = 2.0
 #: The longest task of n counts for at most OUTLIER / n memories: the more companions disagree, the less it matters.
 cdef double OUTLIER = 8.0
-#: A batch of n tasks is evidence for batches of up to GROWTH * n.
+#: n remembered tasks are evidence for batches of up to GROWTH * n.
 cdef double GROWTH = 4.0
 #: Near a known end a batch is at most this fraction of a worker's even share (guided self-scheduling, Polychronopoulos
 #: and Kuck 1987, take 1; a smaller fraction forgives uneven tasks).
@@ -90,7 +91,7 @@ cdef class BatchSizer:
 
     cpdef Py_ssize_t current_size(self) noexcept nogil:
         """The batch size where no end is in sight; the window is a multiple of it."""
-        return self.fixed if self.fixed > 0 else <Py_ssize_t>self.size
+        return self.fixed if self.fixed > 0 else <Py_ssize_t>ceil(self.size)
 
     cpdef int64_t budget_ns(self) noexcept nogil:
         """Time after which a worker hands the unstarted rest of its batch back."""
@@ -114,7 +115,7 @@ cdef class BatchSizer:
         self.tasks += n_tasks
         self.work_ns += max(total_ns - longest, 0) + min(longest, OUTLIER * memory / n_tasks)
         cdef double ideal = target * self.tasks / max(self.work_ns, 1)
-        self.size = clamp(ideal, 1, min(max(self.size, GROWTH * n_tasks), self.max_size))
+        self.size = clamp(ideal, 1, min(GROWTH * self.tasks, self.max_size))
         if self.work_ns > memory:
             self.tasks *= memory / self.work_ns
             self.work_ns = memory
