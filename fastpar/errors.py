@@ -24,3 +24,31 @@ class ForkedRunError(FastparError, RuntimeError):
 
 class UnhashableError(FastparError, TypeError):
     """`fastpar.hash` met an object that has no value to hash; the message names the path to it."""
+
+
+class PersistError(FastparError):
+    """A file could not be written or read by `dump` or `load`."""
+
+
+class ForeignFileError(PersistError, ValueError):
+    """The file was written neither by fastpar nor by joblib or pickle."""
+
+
+class CorruptFileError(PersistError, ValueError):
+    """The file's content does not match its checksums or breaks its format."""
+
+
+class TruncatedFileError(CorruptFileError, EOFError):
+    """The file ends before its content does."""
+
+
+class NewerFileError(PersistError, ValueError):
+    """The file has a format that this version of fastpar does not know yet."""
+
+
+class UntrustedFileError(PersistError, ValueError):
+    """The file names a global that `load(trusted=False)` refuses; the message names it."""
+
+
+class CodecUnavailableError(PersistError, ValueError):
+    """The compressor exists, but its package is not installed, or it is not registered."""
