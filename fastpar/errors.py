@@ -52,3 +52,11 @@ class UntrustedFileError(PersistError, ValueError):
 
 class CodecUnavailableError(PersistError, ValueError):
     """The compressor exists, but its package is not installed, or it is not registered."""
+
+
+class MemoryWriteWarning(UserWarning):
+    """A result could not be stored. It was returned all the same, and will be computed again."""
+
+
+class JobLibCollisionWarning(UserWarning):
+    """Two functions that the cache cannot tell apart share their results."""

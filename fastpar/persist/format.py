@@ -22,7 +22,7 @@ HEADER_BYTES = 64
 _HEADER = Struct("<8sHHI16s24xQ")  # magic, version, 0, bytes a block, codec, zeros, checksum of the 56 bytes before
 
 RECORD_BYTES = 24
-_RECORD = Struct("<4sIQQ")  # kind, low half of the checksum of the other fields, payload bytes, payload checksum
+RECORD = Struct("<4sIQQ")  # kind, low half of the checksum of the other fields, payload bytes, payload checksum
 _RECORD_FIELDS = Struct("<4sQQ")
 
 #: Kinds of record. ARRAY and BUFFER hold raw memory, whose checksums are in END.
@@ -69,11 +69,11 @@ def unpack_header(block: bytes) -> Header:
 
 def pack_record(kind: bytes, n_bytes: int, payload_checksum: int = 0) -> bytes:
     check = checksum(_RECORD_FIELDS.pack(kind, n_bytes, payload_checksum)) & 0xFFFFFFFF
-    return _RECORD.pack(kind, check, n_bytes, payload_checksum)
+    return RECORD.pack(kind, check, n_bytes, payload_checksum)
 
 
 def unpack_record(block: bytes | memoryview) -> Record:
-    kind, check, n_bytes, payload_checksum = _RECORD.unpack(block)
+    kind, check, n_bytes, payload_checksum = RECORD.unpack(block)
     if check != checksum(_RECORD_FIELDS.pack(kind, n_bytes, payload_checksum)) & 0xFFFFFFFF or kind not in KINDS:
         raise CorruptFileError("A record of the file is damaged.")
     return Record(kind, n_bytes, payload_checksum)
