@@ -20,4 +20,5 @@ cdef class BatchSizer:
     cpdef void observe_overhead(self, int64_t elapsed_ns) noexcept nogil
 
     cdef double target_ns(self) noexcept nogil
+    cdef double task_rate(self) noexcept nogil
     cdef double least_worthwhile(self) noexcept nogil

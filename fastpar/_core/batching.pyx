@@ -1,3 +1,5 @@
+# cython: cdivision=True
+# (Cython would otherwise take the GIL to report a division by zero, which every divisor here excludes.)
 """How many tasks to hand to a worker at once: arithmetic on measured durations, and nothing else.
 
 Owns the estimate of what a task and a batch cost. Not its job: clocks (the worker measures), queues, threads. Every
@@ -20,6 +22,7 @@ cdef double MIN_BATCH_NS = 100e3
 cdef double MAX_BATCH_NS = 5e6
 #: A batch is over budget when it has run this many times as long as it should have.
 cdef double BUDGET = 2.0
+cdef double LEAST_BUDGET = 20.0
 #: How long the memory of the rate is, in batch lengths.
 cdef double HISTORY = 2.0
 #: The longest task of n counts for at most OUTLIER / n memories: the more companions disagree, the less it matters.
@@ -32,9 +35,10 @@ cdef double SHRINK = 0.5
 #: The measured overhead is this quantile: waits for the GIL or a busy core only ever lengthen a measurement.
 cdef double QUANTILE = 0.25
 cdef double QUANTILE_STEP = 0.125
-#: How far measurements may move the overhead from the engine's prior. Little downwards: waking the caller is not in them.
+#: How far measurements may move the overhead from the engine's prior. Little downwards, since waking the caller is not in
+#: them; not far upwards, since in a full start of 64 workers most of what they measure is the wait for each other.
 cdef double LEAST_OVERHEAD = 0.5
-cdef double MOST_OVERHEAD = 8.0
+cdef double MOST_OVERHEAD = 4.0
 
 
 cdef inline double clamp(double value, double low, double high) noexcept nogil:
@@ -82,12 +86,12 @@ cdef class BatchSizer:
         n_workers : int
             Workers of the run.
         """
-        cdef double size = self.current_size()
+        cdef Py_ssize_t size = self.current_size()
         if n_left < 0:
-            return <Py_ssize_t>size
+            return size
         if self.fixed == 0:
-            size = min(size, max(SHRINK * n_left / n_workers, self.least_worthwhile()))
-        return <Py_ssize_t>clamp(size, 1, max(n_left, 1))
+            size = <Py_ssize_t>min(<double>size, max(SHRINK * n_left / max(n_workers, 1), self.least_worthwhile()))
+        return max(1, min(size, n_left))
 
     cpdef Py_ssize_t current_size(self) noexcept nogil:
         """The batch size where no end is in sight; the window is a multiple of it."""
@@ -114,9 +118,8 @@ cdef class BatchSizer:
         cdef double longest = longest_ns
         self.tasks += n_tasks
         self.work_ns += max(total_ns - longest, 0) + min(longest, OUTLIER * memory / n_tasks)
-        cdef double ideal = target * self.tasks / max(self.work_ns, 1)
-        self.size = clamp(ideal, 1, min(GROWTH * self.tasks, self.max_size))
-        if self.work_ns > memory:
+        self.size = clamp(target * self.task_rate(), 1, min(GROWTH * self.tasks, self.max_size))
+        if self.work_ns > memory:  # forget the oldest
             self.tasks *= memory / self.work_ns
             self.work_ns = memory
 
@@ -139,6 +142,10 @@ cdef class BatchSizer:
         """How long a batch should take."""
         return clamp(self.overhead_ns / OVERHEAD_SHARE, MIN_BATCH_NS, MAX_BATCH_NS)
 
+    cdef double task_rate(self) noexcept nogil:
+        """Tasks a nanosecond. A clock too coarse to see the tasks makes it large, never infinite."""
+        return self.tasks / max(self.work_ns, 1)
+
     cdef double least_worthwhile(self) noexcept nogil:
-        """Tasks that take as long as the overhead of their batch: to split those gains nothing."""
-        return self.overhead_ns * self.tasks / max(self.work_ns, 1)
+        """Tasks that take as long as the overhead of their batch: splitting those gains nothing."""
+        return self.overhead_ns * self.task_rate()
