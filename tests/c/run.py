@@ -1,9 +1,9 @@
-"""Builds and runs the tests of the C core: ``python tests/c/run.py [words]``, needs a C compiler and nothing else.
+"""Builds and runs the tests of the C core: ``python tests/c/run.py [words]``, needs only a C compiler.
 
-Every program runs in four builds (release, debug, ASan with UBSan, TSan), those that wait also on the portable wait
-that other systems get. Then bugs are planted in copies of the core, one at a time, and a test must find each: a net
-that catches nothing proves nothing. One line per run; the exit status is 1 if any of them is wrong. With words, only
-runs whose name contains one of them.
+Every program runs in four builds (release, debug, ASan with UBSan, TSan), those that wait also on the
+portable wait that other systems get. Then bugs are planted in copies of the core, one at a time, and a test
+must find each: a net that catches nothing proves nothing. One line per run; the exit status is 1 if any of
+them is wrong. With words, only runs whose name contains one of them.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ EXPLORER_FINDS = [
     Bug(
         "the seat is given up after nothing was found",
         "fp_queue.c",
-        "if (n == 0) {\n",
-        "if (n == 0) {\n        unlock(queue);\n        fp_mutex_lock(&queue->lock);\n",
+        "seat_give_up_locked(queue); /* (Q3)",
+        "unlock(queue); fp_mutex_lock(&queue->lock); seat_give_up_locked(queue); /*",
     ),
     Bug(
         "a take summons nobody",
         "fp_queue.c",
-        "queue->n_taken_most;\n        *n_summoned = summon_locked(queue);",
-        "queue->n_taken_most;",
+        "*n_summoned = summon_locked(queue); /* (Q2) */",
+        "",
     ),
     Bug(
         "one worker is thought to be enough",
@@ -149,7 +149,7 @@ def core_with(bug: Bug | None, directory: Path) -> Path:
     source = directory / "core" / bug.file
     text = source.read_text()
     if text.count(bug.right) != 1:
-        raise LookupError(f"{bug.file} has changed: {bug.right!r} is there {text.count(bug.right)} times, not once")
+        raise LookupError(f"{bug.file} has changed: {bug.right!r} is there {text.count(bug.right)} times")
     source.write_text(text.replace(bug.right, bug.wrong))
     return directory / "core"
 
@@ -157,9 +157,8 @@ def core_with(bug: Bug | None, directory: Path) -> Path:
 def build(run: Run, directory: Path) -> Path:
     core = core_with(run.bug, directory)
     sources = [TESTS / f"{run.program}.c", *(core / c for c in (NO_SYSTEM if run.mode == "explore" else ALL))]
-    flags = [*FLAGS, *MODES[run.mode].flags, f"-I{core}", *(["-DFP_OS_CONDVAR"] if run.waits_by_condvar else [])]
-    if run.bug:
-        flags.append("-Wno-error")
+    flags = [*FLAGS, *MODES[run.mode].flags, f"-I{core}"]
+    flags += ["-DFP_OS_CONDVAR"] * run.waits_by_condvar + ["-Wno-error"] * (run.bug is not None)
     program = directory / run.program
     command = [COMPILER, *flags, *map(str, sources), "-o", str(program)]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -198,7 +197,9 @@ def outcome(run: Run) -> tuple[bool, str]:
 def report(run: Run) -> bool:
     start_s = time.monotonic()
     ok, said = outcome(run)
-    print(f"{'ok' if ok else 'WRONG':5} {run.name} {time.monotonic() - start_s:.1f} s" + ("" if ok else f"\n{said}"), flush=True)
+    print(f"{'ok' if ok else 'WRONG':5} {run.name} {time.monotonic() - start_s:.1f} s", flush=True)
+    if not ok:
+        print(said, flush=True)
     return ok
 
 
