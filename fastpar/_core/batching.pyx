@@ -101,6 +101,10 @@ cdef class BatchSizer:
         """Time after which a worker hands the unstarted rest of its batch back."""
         return INT64_MAX if self.fixed > 0 else <int64_t>(BUDGET * self.target_ns())
 
+    cpdef bint outweighs_tasks(self) noexcept nogil:
+        """Whether handing a batch over costs more than a recent task took: whoever holds such a task had better run it."""
+        return self.tasks > 0 and self.work_ns < self.prior_ns * self.tasks
+
     cpdef void observe(self, Py_ssize_t n_tasks, int64_t total_ns, int64_t longest_ns) noexcept nogil:
         """Learn from a finished batch, or the finished part of one.
 
