@@ -14,8 +14,8 @@
 /* n_ready <= capacity, a power of two or 0; n_seated <= n_seats; the tasks are ring[first ... first + n_ready), modulo
  * capacity; n_ready + the tasks that seats hold from their latest takes <= capacity (III).
  *
- * All of it is written and read under `lock`, but for the counters that fp_queue_n_ready and fp_queue_n_seated glance
- * at: these are atomic for their sake, and relaxed since the lock already orders everything else.
+ * All of it is written and read under `lock`, and three fields are glanced at without it (fp_queue_n_ready, _n_seated,
+ * _is_closed): these are atomic for that alone, and relaxed since whoever acts on them takes the lock first.
  */
 struct fp_queue {
     fp_mutex lock;
@@ -242,5 +242,5 @@ uint32_t fp_queue_n_seated(const fp_queue *queue)
 
 bool fp_queue_is_closed(const fp_queue *queue)
 {
-    return is_closed_locked(queue);
+    return fp_u32_load_relaxed(&queue->closed) != 0;
 }

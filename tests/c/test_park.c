@@ -153,8 +153,10 @@ static void fork_leaves_parking_usable(void)
     for (long i = 0; i < options.iterations / 200; i++) {
         int status;
         pid_t child = fork();
-        if (child == 0)
+        if (child == 0) {
+            alarm(HANG_S); /* not inherited */
             _exit(fp_park(&shaken.parker, 1000) == FP_PARKED_TIMEOUT ? 0 : 1);
+        }
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
         CHECK_EQ(status, 0);
     }
