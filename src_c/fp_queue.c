@@ -15,7 +15,7 @@
  * capacity; n_ready + the tasks that seats hold from their latest takes <= capacity (III).
  *
  * All of it is written and read under `lock`, and three fields are glanced at without it (fp_queue_n_ready, _n_seated,
- * _is_closed): these are atomic for that alone, and relaxed since whoever acts on them takes the lock first.
+ * _is_closed): these are atomic for that alone, and relaxed since a glance promises nothing about other memory.
  */
 struct fp_queue {
     fp_mutex lock;
