@@ -10,6 +10,7 @@ cdef class BatchSizer:
     cdef double tasks        # the last moments of work: so many tasks (a fraction, as history fades) ...
     cdef double work_ns      # ... took so long
     cdef double size         # tasks a batch, before the shrink near the end
+    cdef double share        # tasks left for each worker, near the end; infinite until then
     cdef double max_size
     cdef Py_ssize_t fixed    # the user's batch_size; 0: automatic
 
@@ -21,5 +22,4 @@ cdef class BatchSizer:
     cpdef void observe_overhead(self, int64_t elapsed_ns) noexcept nogil
 
     cdef double target_ns(self) noexcept nogil
-    cdef double task_rate(self) noexcept nogil
-    cdef double least_worthwhile(self) noexcept nogil
+    cdef double mean_ns(self) noexcept nogil

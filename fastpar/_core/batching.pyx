@@ -1,5 +1,5 @@
 # cython: cdivision=True
-# (Cython would otherwise take the GIL to report a division by zero, which every divisor here excludes.)
+# (Otherwise Cython would take the GIL to report a division by zero. Here it gives infinity, and means it.)
 """How many tasks to hand to a worker at once: arithmetic on measured durations, and nothing else.
 
 Owns the estimate of what a task and a batch cost. Not its job: clocks (the worker measures), queues, threads. Every
@@ -7,12 +7,12 @@ method is called by one owner under that owner's lock, on free-threaded builds t
 the owner need not hold the GIL. The simulator (bench/simulator.py) and the unit tests drive this same compiled code.
 
 The idea. A batch should be so long that its overhead is OVERHEAD_SHARE of it, and no longer. Its size is that length
-times the rate of work, tasks per nanosecond, over the last moments. Forgetting is by time worked, not by tasks seen:
+divided by the mean time of a task over the last moments. Forgetting is by time worked, not by tasks seen:
 one long task fills the memory, so the size falls at once, while many short ones must first outweigh what is remembered.
 """
 
 cimport cython
-from libc.math cimport ceil
+from libc.math cimport INFINITY, ceil
 from libc.stdint cimport INT64_MAX, int64_t
 
 #: Share of a batch that its overhead may cost: "a few per cent".
@@ -73,6 +73,7 @@ cdef class BatchSizer:
         self.prior_ns = self.overhead_ns = overhead_ns
         self.tasks = self.work_ns = 0
         self.size = 1
+        self.share = INFINITY
         self.max_size = max_size
         self.fixed = fixed
 
@@ -85,12 +86,18 @@ cdef class BatchSizer:
             Tasks not yet assigned; negative while that is unknown.
         n_workers : int
             Workers of the run.
+
+        Notes
+        -----
+        Near a known end batches shrink, but not below what takes as long as its own overhead: to split that between
+        two workers gains nothing, and makes a call of ten tiny tasks twice as slow (D-010).
         """
         cdef Py_ssize_t size = self.current_size()
         if n_left < 0:
             return size
         if self.fixed == 0:
-            size = <Py_ssize_t>min(<double>size, max(SHRINK * n_left / max(n_workers, 1), self.least_worthwhile()))
+            self.share = max(n_left, 1) / <double>max(n_workers, 1)
+            size = <Py_ssize_t>min(<double>size, max(SHRINK * self.share, self.overhead_ns / self.mean_ns()))
         return max(1, min(size, n_left))
 
     cpdef Py_ssize_t current_size(self) noexcept nogil:
@@ -99,7 +106,11 @@ cdef class BatchSizer:
 
     cpdef int64_t budget_ns(self) noexcept nogil:
         """Time after which a worker hands the unstarted rest of its batch back."""
-        return INT64_MAX if self.fixed > 0 else <int64_t>(BUDGET * self.target_ns())
+        if self.fixed > 0:
+            return INT64_MAX
+        return <int64_t>clamp(
+            self.share * self.mean_ns(), LEAST_BUDGET * self.prior_ns, BUDGET * self.target_ns()
+        )
 
     cpdef bint outweighs_tasks(self) noexcept nogil:
         """Whether handing a batch over costs more than a recent task took: whoever holds such a task had better run it."""
@@ -122,7 +133,7 @@ cdef class BatchSizer:
         cdef double longest = longest_ns
         self.tasks += n_tasks
         self.work_ns += max(total_ns - longest, 0) + min(longest, OUTLIER * memory / n_tasks)
-        self.size = clamp(target * self.task_rate(), 1, min(GROWTH * self.tasks, self.max_size))
+        self.size = clamp(target / self.mean_ns(), 1, min(GROWTH * self.tasks, self.max_size))
         if self.work_ns > memory:  # forget the oldest
             self.tasks *= memory / self.work_ns
             self.work_ns = memory
@@ -146,10 +157,6 @@ cdef class BatchSizer:
         """How long a batch should take."""
         return clamp(self.overhead_ns / OVERHEAD_SHARE, MIN_BATCH_NS, MAX_BATCH_NS)
 
-    cdef double task_rate(self) noexcept nogil:
-        """Tasks a nanosecond. A clock too coarse to see the tasks makes it large, never infinite."""
-        return self.tasks / max(self.work_ns, 1)
-
-    cdef double least_worthwhile(self) noexcept nogil:
-        """Tasks that take as long as the overhead of their batch: splitting those gains nothing."""
-        return self.overhead_ns * self.task_rate()
+    cdef double mean_ns(self) noexcept nogil:
+        """Time of a task lately: infinite before the first, never 0 where the clock is too coarse to see one."""
+        return max(self.work_ns, 1) / self.tasks
