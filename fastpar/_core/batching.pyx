@@ -22,7 +22,7 @@ cdef double MIN_BATCH_NS = 100e3
 cdef double MAX_BATCH_NS = 5e6
 #: A batch is over budget when it has run this many times as long as it should have.
 cdef double BUDGET = 2.0
-cdef double LEAST_BUDGET = 20.0
+cdef double LEAST_BUDGET = 10.0
 #: How long the memory of the rate is, in batch lengths.
 cdef double HISTORY = 2.0
 #: The longest task of n counts for at most OUTLIER / n memories: the more companions disagree, the less it matters.
@@ -113,8 +113,8 @@ cdef class BatchSizer:
         )
 
     cpdef bint outweighs_tasks(self) noexcept nogil:
-        """Whether handing a batch over costs more than a recent task took: whoever holds such a task had better run it."""
-        return self.tasks > 0 and self.work_ns < self.prior_ns * self.tasks
+        """Whether a handover costs more than a recent task took: who holds such a task had better run it."""
+        return self.mean_ns() < self.prior_ns
 
     cpdef void observe(self, Py_ssize_t n_tasks, int64_t total_ns, int64_t longest_ns) noexcept nogil:
         """Learn from a finished batch, or the finished part of one.
