@@ -5,6 +5,8 @@ A task's own exception always arrives as itself; the types here are for what goe
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     import reprlib
@@ -67,8 +69,13 @@ def _one_line(brief: reprlib.Repr, value: object) -> str:
 
 
 def user_traceback(error: BaseException) -> TracebackType | None:
-    """The traceback of an error from the first frame that is not fastpar's on: how it got to us is our affair."""
+    """The traceback of an error from the first frame that is not fastpar's on: how it got to us is our affair.
+
+    All of it where nothing is left then, and where the environment variable FASTPAR_FULL_TRACEBACK is set.
+    """
     traceback = error.__traceback__
+    if os.environ.get("FASTPAR_FULL_TRACEBACK"):
+        return traceback
     while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
     return traceback or error.__traceback__

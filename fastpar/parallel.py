@@ -11,7 +11,7 @@ from _thread import allocate_lock
 
 from fastpar import config
 from fastpar._core.delayed import delayed
-from fastpar._core.dispatch import KEEP
+from fastpar._core.slots import KEEP
 from fastpar._core.threads import run_serial
 from fastpar.config import DEFAULTS, Default
 from fastpar.engines.active import (
@@ -27,7 +27,7 @@ from fastpar.engines.active import (
 from fastpar.engines.backend import ParallelBackendBase, SequentialBackend, ThreadingBackend
 from fastpar.engines.base import Plan
 from fastpar.engines.serial import run_each
-from fastpar.errors import CallInProgressError
+from fastpar.errors import CallInProgressError, user_traceback
 from fastpar.logger import Logger
 from fastpar.runloop import collect, stream
 
@@ -163,7 +163,7 @@ class Parallel(Logger):
         self._idle = allocate_lock()
         self._is_managed = False
         self._run: Run | None = None
-        self._counts = (0, 0, 0)
+        self._counts = (0, 0, 0, 0)
         self.n_tasks: int | None = None
 
     def _resolve_n_jobs(self, n_jobs: Any, settings: config.Config) -> int:
@@ -198,17 +198,20 @@ class Parallel(Logger):
     @property
     def n_dispatched_tasks(self) -> int:
         """Tasks read from the iterable by the current or latest call."""
-        return self._counts[0] if self._run is None else self._run.n_pulled
+        return self._current_counts()[0]
 
     @property
     def n_completed_tasks(self) -> int:
         """Tasks of the current or latest call whose result is there."""
-        return self._counts[1] if self._run is None else self._run.n_completed
+        return self._current_counts()[1]
 
     @property
     def n_dispatched_batches(self) -> int:
         """Batches that workers of the current or latest call took."""
-        return self._counts[2] if self._run is None else self._run.n_batches
+        return self._current_counts()[3]
+
+    def _current_counts(self) -> tuple[int, int, int, int]:
+        return self._counts if self._run is None else self._run.counts
 
     # ---- calls
 
@@ -248,9 +251,9 @@ class Parallel(Logger):
                 results = self._call_serially(iterable)
             else:
                 results = self._call_engine(iterable, n_workers)
-        except BaseException:
+        except BaseException as error:
             self._end_call()
-            raise
+            raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         if not self.return_generator:
             self._end_call()
         return results
@@ -265,13 +268,13 @@ class Parallel(Logger):
     def _end_call(self) -> None:
         run = self._run
         if run is not None:
-            self._counts = (run.n_pulled, run.n_completed, run.n_batches)
+            self._counts = run.counts
             self._run = None
         self._idle.release()
 
     def _call_serially(self, iterable: Iterable[Any]) -> Any:
         results = run_serial(iter(iterable))
-        self._counts = (len(results), len(results), len(results))
+        self._counts = (len(results),) * 4
         return results
 
     def _call_engine(self, iterable: Iterable[Any], n_workers: int) -> Any:
@@ -287,6 +290,8 @@ class Parallel(Logger):
     def _end_after(self, results: Iterable[Any]) -> Generator[Any, None, None]:
         try:
             yield from results
+        except BaseException as error:
+            raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         finally:
             self._end_call()
 

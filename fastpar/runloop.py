@@ -6,7 +6,7 @@ raises what has to be raised. It knows neither how tasks are executed nor what `
 
 from __future__ import annotations
 
-from fastpar.errors import add_task_note, timeout_error, user_traceback
+from fastpar.errors import add_task_note, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def collect(session: Session, limit_ns: int | None, watch: Callable[[], object] 
             if limit_ns is None:
                 _step(session, -1)
             else:
-                _step_within(session, limit_ns, run.oldest_wait_ns())
+                _step_within(session, limit_ns, run.oldest_missing[1])
             if watch is not None:
                 watch()
         _raise_failure(run)
@@ -67,7 +67,7 @@ def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] |
                 yield result
                 continue
             _raise_failure(run)
-            if run.n_consumed == run.n_total:
+            if run.counts[2] == run.n_total:
                 return
             if limit_ns is None:
                 _step(session, -1)
@@ -83,21 +83,23 @@ def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] |
 def _step(session: Session, timeout_ns: int) -> bool:
     try:
         return session.step(timeout_ns)
-    except Exception as error:  # the source's: it arrives as it is, once the tasks that run have ended
+    except Exception:  # the source's: it arrives as it is, once the tasks that run have ended
         session.run.cancel()
         session.run.wait()
-        raise error.with_traceback(user_traceback(error)) from error.__cause__
+        raise
 
 
 def _step_within(session: Session, limit_ns: int, waited_ns: int) -> None:
     """Step, and raise if what is waited for does not come within the limit."""
     run = session.run
-    n_before = run.n_completed
-    if not _step(session, max(0, limit_ns - waited_ns)) and run.n_completed == n_before and run.is_open:
-        raise timeout_error(
-            f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing} was waited for: raise timeout=, or find "
-            f"out what keeps the task ({run.n_completed} of {run.n_pulled} tasks read so far are done)"
-        )
+    n_completed = run.counts[1]
+    if _step(session, max(0, limit_ns - waited_ns)) or run.counts[1] > n_completed or not run.is_open:
+        return
+    n_pulled, n_completed, *_ = run.counts
+    raise timeout_error(
+        f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing[0]} was waited for: raise timeout=, or find out "
+        f"what keeps the task ({n_completed} of {n_pulled} tasks read so far are done)"
+    )
 
 
 def _raise_failure(run: Run) -> None:
@@ -107,4 +109,4 @@ def _raise_failure(run: Run) -> None:
     error, index, task = failure
     if task is not None:
         add_task_note(error, index, task)
-    raise error.with_traceback(user_traceback(error))
+    raise error

@@ -48,3 +48,7 @@ cdef extern from "fp_queue.h" nogil:
     bint fp_queue_is_closed(const fp_queue *queue) noexcept
     size_t fp_queue_n_ready(const fp_queue *queue) noexcept
     uint32_t fp_queue_n_seated(const fp_queue *queue) noexcept
+
+
+cdef extern from "fp_check.h" nogil:
+    size_t fp_check_n_live() noexcept  # queues that exist, in builds with FP_DEBUG; 0 in others

@@ -30,7 +30,8 @@ from fastpar._core.capi cimport (
     fp_parker_init,
     fp_unpark,
 )
-from fastpar._core.dispatch cimport Batch, Crew, Run, as_task
+from fastpar._core.dispatch cimport Crew, Run
+from fastpar._core.tasks cimport Batch, as_task
 
 cdef extern from *:
     """
@@ -94,8 +95,8 @@ cdef int64_t run_batch(Run run, Batch batch, int64_t left_at) except -1:
                 delivered = now
                 longest = 0
             if now - started > batch.budget_ns and i < n:
-                run.put_back(batch, i)
-                n = batch.n
+                if run.put_back(batch, i):
+                    break
     except BaseException as error:  # whatever a task raises is the run's to report
         run.fail(batch, i, error)
     run.finish(batch, last - delivered, longest, overhead)
@@ -186,11 +187,14 @@ cdef class Team(Crew):
         return rank
 
     cdef int work(self, Run run, Worker worker) except -1:
-        """Serve a run from the seat reserved for the worker. Raises only while the seat is held and no task is taken."""
+        """Serve a run from the seat reserved for the worker, until the seat is given up."""
         context = PyContext_Copy(self.context)
         PyContext_Enter(context)
         try:
             self.enter(self.next_rank())
+        except BaseException as error:
+            run.lose_worker(error)
+        else:
             serve(run, worker.batch)
         finally:
             PyContext_Exit(context)
@@ -244,11 +248,12 @@ cdef class ThreadPool:
         """Wait for the next assignment. False: the pool is closed."""
         cdef fp_parked parked
         fp_mutex_lock(&self.lock)
-        if self.is_closed:
+        try:
+            if self.is_closed:
+                return False
+            PyList_Append(self.idle, worker)
+        finally:
             fp_mutex_unlock(&self.lock)
-            return False
-        PyList_Append(self.idle, worker)
-        fp_mutex_unlock(&self.lock)
         with nogil:
             parked = fp_park(&worker.parker, -1)
             while parked != FP_PARKED_PERMIT:  # a signal; its handler is the main thread's business
@@ -261,9 +266,10 @@ cdef class ThreadPool:
         The pool may be used again afterwards: a run then starts new threads.
         """
         cdef Worker worker
+        cdef list idle = []  # made outside the lock: making a list may run the collector
         fp_mutex_lock(&self.lock)
         self.is_closed = True
-        idle, self.idle = self.idle, []
+        idle, self.idle = self.idle, idle
         fp_mutex_unlock(&self.lock)
         for worker in idle:
             fp_unpark(&worker.parker)
@@ -278,10 +284,7 @@ def _live(ThreadPool pool, Worker worker):
     while True:
         run, worker.run = worker.run, None
         team, worker.team = worker.team, None
-        try:
-            team.work(run, worker)
-        except BaseException as error:  # ours: a task's ends in run_batch
-            run.lose_worker(error)
+        team.work(run, worker)
         run = None  # a parked thread keeps nothing of the last call alive
         team = None
         if not pool.park(worker):

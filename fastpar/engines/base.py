@@ -61,7 +61,7 @@ class Plan(
     source : iterator
         Of tasks ``(function, args, kwargs)``.
     keep : int
-        How results are kept: a value of `fastpar._core.dispatch.KEEP`.
+        How results are kept: a value of `fastpar._core.slots.KEEP`.
     n_workers : int
         Workers that may run tasks at once, at least 2.
     n_total : int

@@ -7,7 +7,7 @@ that wants to look between two tasks.
 
 from __future__ import annotations
 
-from fastpar._core.dispatch import as_task
+from fastpar._core.tasks import as_task
 from fastpar.errors import add_task_note
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing

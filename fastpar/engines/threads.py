@@ -14,6 +14,7 @@ from contextvars import copy_context
 from fastpar import config, cpu
 from fastpar._core.batching import BatchSizer
 from fastpar._core.dispatch import Run
+from fastpar._core.slots import Slots
 from fastpar._core.threads import Team, ThreadPool
 from fastpar.engines.base import Capabilities, Plan
 from fastpar.engines.inner_threads import limit
@@ -47,13 +48,12 @@ class ThreadSession:
         self._team = Team(pool, context, n_workers, enter, caller_helps=not plan.times_tasks)
         self.run = Run(
             plan.source,
-            plan.keep,
-            n_workers,
+            Slots(plan.keep),
             n_workers,
             plan.n_total,
             plan.pre_dispatch,
             BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size),
-            crew=self._team,
+            self._team,
             times_tasks=plan.times_tasks,
         )
 
