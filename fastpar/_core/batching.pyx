@@ -7,8 +7,9 @@ method is called by one owner under that owner's lock, on free-threaded builds t
 the owner need not hold the GIL. The simulator (bench/simulator.py) and the unit tests drive this same compiled code.
 
 The idea. A batch should be so long that its overhead is OVERHEAD_SHARE of it, and no longer. Its size is that length
-divided by the mean time of a task over the last moments. Forgetting is by time worked, not by tasks seen:
-one long task fills the memory, so the size falls at once, while many short ones must first outweigh what is remembered.
+divided by the mean time of a task over the last moments. Forgetting is by time worked, not by tasks seen: one long
+task fills the memory, so the size falls at once, while many short ones must first outweigh what is remembered.
+The constants are simulated, none of them finely tuned: D-010 to D-013.
 """
 
 cimport cython
@@ -20,10 +21,11 @@ cdef double OVERHEAD_SHARE = 0.03
 #: Bounds of the time a batch aims at: below, the clocks themselves cost; above, Ctrl-C, progress and balance suffer.
 cdef double MIN_BATCH_NS = 100e3
 cdef double MAX_BATCH_NS = 5e6
-#: A batch is over budget when it has run this many times as long as it should have.
+#: A batch is over budget when it has run this many times as long as it should have,
 cdef double BUDGET = 2.0
+#: or, near a known end, as long as the whole rest should take; but cutting it must stay cheap: this many overheads.
 cdef double LEAST_BUDGET = 10.0
-#: How long the memory of the rate is, in batch lengths.
+#: How long the memory of task times is, in batch lengths.
 cdef double HISTORY = 2.0
 #: The longest task of n counts for at most OUTLIER / n memories: the more companions disagree, the less it matters.
 cdef double OUTLIER = 8.0
@@ -35,8 +37,8 @@ cdef double SHRINK = 0.5
 #: The measured overhead is this quantile: waits for the GIL or a busy core only ever lengthen a measurement.
 cdef double QUANTILE = 0.25
 cdef double QUANTILE_STEP = 0.125
-#: How far measurements may move the overhead from the engine's prior. Little downwards, since waking the caller is not in
-#: them; not far upwards, since in a full start of 64 workers most of what they measure is the wait for each other.
+#: How far measurements may move the overhead from the engine's prior. Little downwards, since waking the caller is
+#: not in them; not far upwards, since when 64 workers start at once they mostly measure the wait for each other.
 cdef double LEAST_OVERHEAD = 0.5
 cdef double MOST_OVERHEAD = 4.0
 
