@@ -24,7 +24,7 @@ cdef class Crew:
 cdef class Run:
     # Set once, before the first worker sees the run:
     cdef readonly Py_ssize_t n_workers
-    cdef readonly int64_t started_ns
+    cdef uint64_t started_ns
     cdef Py_ssize_t pre_dispatch              # in batches; -1: all
     cdef bint times_tasks                     # stamp when the oldest missing result changes
     cdef Crew crew
@@ -62,10 +62,9 @@ cdef class Run:
     cdef bint take(self, Batch batch) noexcept
     cdef bint put_back(self, Batch batch, Py_ssize_t start) noexcept
     cdef void deliver(self, Batch batch, int64_t total_ns, int64_t longest_ns) noexcept
-    cdef void finish(self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns) noexcept
+    cdef void finish(self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns, int64_t cpu_ns) noexcept
     cdef void fail(self, Batch batch, Py_ssize_t i, object error) noexcept
     cdef void lose_worker(self, object error) noexcept
-    cdef void note_cpu(self, int64_t cpu_ns) noexcept
     cdef bint is_stopped(self) noexcept nogil
     cdef bint has_tiny_tasks(self) noexcept
 

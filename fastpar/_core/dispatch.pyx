@@ -189,11 +189,16 @@ cdef class Run:
 
     @property
     def worker_times_ns(self):
-        """Wall time inside tasks, and CPU time of the workers that have left, both summed over workers."""
+        """Wall time inside tasks, and CPU time that workers used, both summed over workers."""
         fp_mutex_lock(&self.lock)
         cdef int64_t busy_ns = self.busy_ns_, cpu_ns = self.cpu_ns_
         fp_mutex_unlock(&self.lock)
         return busy_ns, cpu_ns
+
+    @property
+    def elapsed_ns(self):
+        """Time since the call began."""
+        return fp_os_clock_ns() - self.started_ns
 
     @property
     def failure(self):
@@ -428,14 +433,18 @@ cdef class Run:
         self._hand_over_locked(batch, total_ns, longest_ns)
         self._unlock_and_wake()
 
-    cdef void finish(self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns) noexcept:
+    cdef void finish(
+        self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns, int64_t cpu_ns
+    ) noexcept:
         """Hand over what is done, give up what is not, and empty the batch.
 
-        `overhead_ns`: what passed between the worker's last batch and this one, negative where that means nothing.
+        `overhead_ns`: what passed between the worker's last batch and this one, negative where that means nothing;
+        `cpu_ns`: CPU time of the worker since it last said.
         """
         fp_mutex_lock(&self.lock)
         self._hand_over_locked(batch, total_ns, longest_ns)
         self.n_leased -= batch.n - batch.n_delivered
+        self.cpu_ns_ += cpu_ns
         if overhead_ns >= 0:
             self.sizer.observe_overhead(overhead_ns)
         self._unlock_and_wake()
@@ -474,11 +483,6 @@ cdef class Run:
             self.failed_task = task
         self._unlock_and_wake()
         self._drop_queued()
-
-    cdef void note_cpu(self, int64_t cpu_ns) noexcept:
-        fp_mutex_lock(&self.lock)
-        self.cpu_ns_ += cpu_ns
-        fp_mutex_unlock(&self.lock)
 
     cdef bint _move_to_locked(self, Phase phase) noexcept:
         """Enter a phase if the table allows it."""

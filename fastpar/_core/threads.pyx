@@ -51,6 +51,9 @@ cdef extern from "Python.h":
 # not have to wait for the batch that a user made large.
 cdef int64_t DELIVER_NS = 50_000_000
 
+# A thread's CPU clock is a system call of 200 ns: read after batches to which that is nothing.
+cdef int64_t CPU_NS = 1_000_000
+
 
 cdef inline object call_task(tuple task):
     """Run one task."""
@@ -77,10 +80,16 @@ def run_serial(source):
     return results
 
 
-cdef int64_t run_batch(Run run, Batch batch, int64_t left_at) except -1:
-    """Run a batch and deliver it. `left_at`: when the worker ended its previous batch, 0 for none; returns the same for this."""
+cdef struct Shift:
+    # One worker's stay in one run; the worker's own.
+    int64_t left_at  # when its previous batch ended, 0 for none
+    int64_t cpu_ns   # its CPU clock when last read
+
+
+cdef int run_batch(Run run, Batch batch, Shift *shift) except -1:
+    """Run a batch and deliver it."""
     cdef int64_t started = fp_os_clock_ns()
-    cdef int64_t overhead = started - left_at if left_at else -1
+    cdef int64_t overhead = started - shift.left_at if shift.left_at else -1
     cdef int64_t delivered = started, last = started, now, longest = 0
     cdef Py_ssize_t i = 0, n = batch.n
     try:
@@ -94,22 +103,29 @@ cdef int64_t run_batch(Run run, Batch batch, int64_t left_at) except -1:
                 run.deliver(batch, now - delivered, longest)
                 delivered = now
                 longest = 0
-            if now - started > batch.budget_ns and i < n:
-                if run.put_back(batch, i):
-                    break
+            if now - started > batch.budget_ns and i < n and run.put_back(batch, i):
+                break
     except BaseException as error:  # whatever a task raises is the run's to report
         run.fail(batch, i, error)
-    run.finish(batch, last - delivered, longest, overhead)
-    return fp_os_clock_ns()
+    run.finish(batch, last - delivered, longest, overhead, cpu_since(shift) if last - started > CPU_NS else 0)
+    shift.left_at = fp_os_clock_ns()
+    return 0
+
+
+cdef int64_t cpu_since(Shift *shift) noexcept:
+    """CPU time since this was last asked."""
+    cdef int64_t before = shift.cpu_ns
+    shift.cpu_ns = fp_os_thread_cpu_ns()
+    return shift.cpu_ns - before
 
 
 cdef int serve(Run run, Batch batch) except -1:
     """Take batches until there are none. The worker's seat is given up with the last, empty take."""
-    cdef int64_t left_at = 0
-    cdef int64_t cpu = fp_os_thread_cpu_ns()
+    cdef Shift shift
+    shift.left_at = 0
+    shift.cpu_ns = fp_os_thread_cpu_ns()
     while run.take(batch):
-        left_at = run_batch(run, batch, left_at)
-    run.note_cpu(fp_os_thread_cpu_ns() - cpu)
+        run_batch(run, batch, &shift)
     return 0
 
 
@@ -164,12 +180,14 @@ cdef class Team(Crew):
 
     cdef int help(self, Run run) except -1:
         """Run tasks in the calling thread as long as they are tiny."""
-        cdef int64_t left_at = 0
+        cdef Shift shift
+        shift.left_at = 0
+        shift.cpu_ns = fp_os_thread_cpu_ns()
         context = PyContext_Copy(self.context)
         PyContext_Enter(context)
         try:
             while run.take(self.batch):
-                left_at = run_batch(run, self.batch, left_at)
+                run_batch(run, self.batch, &shift)
                 if not run.has_tiny_tasks():
                     self.summon(run)  # the seat is another worker's from here on
                     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from contextvars import copy_context
 
 from fastpar import config, cpu
@@ -61,9 +62,36 @@ class ThreadSession:
         """Read, help with tiny tasks, and wait."""
         return self._team.step(self.run, timeout_ns)
 
+    def advice(self) -> str | None:
+        """What the user should know about how the run went: whether the tasks held the GIL."""
+        busy_ns, cpu_ns = self.run.worker_times_ns
+        return gil_advice(self.run.elapsed_ns, busy_ns, cpu_ns)
+
     def close(self) -> None:
         """Give the inner threads back; the workers leave by themselves."""
         self._inner.release()
+
+
+def gil_advice(elapsed_ns: int, busy_ns: int, cpu_ns: int) -> str | None:
+    """A sentence where several workers were inside tasks, but together used the CPU of one: they waited for the GIL.
+
+    Parameters
+    ----------
+    elapsed_ns : int
+        Wall time of the run.
+    busy_ns, cpu_ns : int
+        Wall time inside tasks and CPU time, summed over workers. Tasks that wait for files or sleep use hardly any CPU,
+        so they are not meant.
+    """
+    if elapsed_ns < 500_000_000 or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return None
+    n_busy, n_cpus = busy_ns / elapsed_ns, cpu_ns / elapsed_ns
+    if n_busy < 1.5 or not 0.7 < n_cpus < 1.2:
+        return None
+    return (
+        f"The tasks held the GIL: {n_busy:.1f} threads were busy, but used {n_cpus:.1f} CPUs. Threads speed up code that "
+        "releases the GIL (NumPy, Cython nogil) and free-threaded Python; pure Python needs worker processes."
+    )
 
 
 class ThreadEngine:
