@@ -24,10 +24,17 @@ from fastpar.engines.active import (
     parallel_config,
     register_parallel_backend,
 )
-from fastpar.engines.backend import ParallelBackendBase, SequentialBackend, ThreadingBackend
+from fastpar.engines.backend import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    ThreadingBackend,
+)
 from fastpar.engines.base import Plan
+from fastpar.engines.batches import BatchedCalls
 from fastpar.engines.serial import run_each
-from fastpar.errors import CallInProgressError, user_traceback
+from fastpar.errors import BackendUnavailableError, CallInProgressError, user_traceback
 from fastpar.logger import Logger
 from fastpar.runloop import collect, stream
 
@@ -41,6 +48,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS",
+    "AutoBatchingMixin",
+    "BatchedCalls",
+    "FallbackToBackend",
     "Parallel",
     "ParallelBackendBase",
     "SequentialBackend",
@@ -156,12 +166,20 @@ class Parallel(Logger):
         self.batch_size = batch_size
         self._batch_size = config.parse_batch_size(batch_size) or 0
         self.return_as = config.parse_choice("return_as", return_as)
+        if self.return_generator and not active.supports_return_generator:
+            raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = progress
         self._backend_kwargs = self._resolve_options(
-            settings, backend_kwargs, temp_folder=temp_folder, max_nbytes=max_nbytes, mmap_mode=mmap_mode
+            settings,
+            backend_kwargs,
+            temp_folder=temp_folder,
+            max_nbytes=max_nbytes,
+            mmap_mode=mmap_mode,
+            prefer=prefer,
+            require=require,
         )
         self._idle = allocate_lock()
-        self._is_managed = False
+        self._n_managed = 0  # workers of a backend that stays configured between calls
         self._run: Run | None = None
         self._counts = (0, 0, 0, 0)
         self.n_tasks: int | None = None
@@ -216,13 +234,26 @@ class Parallel(Logger):
     # ---- calls
 
     def __enter__(self) -> Parallel:
-        self._is_managed = True
+        self._n_managed = self._configure_backend()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._is_managed = False
+        self._n_managed = 0
+        if not self._idle.locked():  # else when the generator that is still in use ends
+            self._backend.terminate()
+
+    def _configure_backend(self) -> int:
+        """Let the backend get ready for calls; the number of its workers. It may name another backend in its place."""
+        try:
+            n_workers = self._backend.configure(n_jobs=self.n_jobs, parallel=self, **self._backend_kwargs)
+        except FallbackToBackend as fallback:
+            self._backend = fallback.backend
+            return self._configure_backend()
+        if n_workers == 0:
+            raise BackendUnavailableError(f"{type(self._backend).__name__} has no active worker: start some first")
+        return n_workers
 
     def __call__(self, iterable: Iterable[Any]) -> Any:
         """Run the tasks of an iterable.
@@ -244,9 +275,8 @@ class Parallel(Logger):
         TimeoutError
             See `timeout`.
         """
-        self._begin_call()
+        n_workers = self._begin_call()
         try:
-            n_workers = self._backend.effective_n_jobs(self.n_jobs)
             if n_workers == 1:
                 results = self._call_serially(iterable)
             else:
@@ -258,18 +288,25 @@ class Parallel(Logger):
             self._end_call()
         return results
 
-    def _begin_call(self) -> None:
+    def _begin_call(self) -> int:
         if not self._idle.acquire(blocking=False):
             raise CallInProgressError(
                 "this Parallel object is in a call already: exhaust or close the generator of that call first, or use "
                 "another Parallel object"
             )
+        try:
+            return self._n_managed or self._configure_backend()
+        except BaseException:
+            self._idle.release()
+            raise
 
     def _end_call(self) -> None:
         run = self._run
         if run is not None:
             self._counts = run.counts
             self._run = None
+        if not self._n_managed:
+            self._backend.terminate()
         self._idle.release()
 
     def _call_serially(self, iterable: Iterable[Any]) -> Any:
@@ -310,6 +347,7 @@ class Parallel(Logger):
             times_tasks=self.timeout is not None,
             inner_max_num_threads=self._inner_max_num_threads,
             nested_config=nested,
+            keeps_backend=self._n_managed > 0,
         )
 
     def __repr__(self) -> str:

@@ -60,6 +60,7 @@ class ParallelBackendBase(metaclass=ABCMeta):
     def __init__(
         self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **backend_kwargs: Any
     ) -> None:
+        super().__init__()  # a mixin may come after us
         self.nesting_level = nesting_level
         self.inner_max_num_threads = inner_max_num_threads
         self.backend_kwargs = backend_kwargs
@@ -99,7 +100,7 @@ class ParallelBackendBase(metaclass=ABCMeta):
 
     def retrieve_result(self, out: Any, timeout: float | None = None) -> Any:
         """The results of what `submit` returned; for backends without `supports_retrieve_callback`."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement retrieve_result")
+        return out.get(timeout=timeout) if self.supports_timeout else out.get()
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
         """Get ready for calls; returns the effective number of workers."""
@@ -155,6 +156,56 @@ class ParallelBackendBase(metaclass=ABCMeta):
         return env
 
 
+class FallbackToBackend(Exception):  # noqa: N818 -- joblib's name
+    """Raised by `configure` of a backend: it will not serve this call, and another will.
+
+    Parameters
+    ----------
+    backend : ParallelBackendBase
+        The other one.
+    """
+
+    def __init__(self, backend: ParallelBackendBase) -> None:
+        super().__init__(backend)
+        self.backend = backend
+
+
+class AutoBatchingMixin:
+    """Batch sizes for third-party backends whose batches are only timed from outside: between the two durations below.
+
+    A subclass may set `MIN_IDEAL_BATCH_DURATION` and `MAX_IDEAL_BATCH_DURATION`, in seconds. Methods are called by one thread.
+    """
+
+    MIN_IDEAL_BATCH_DURATION: float = 0.2
+    MAX_IDEAL_BATCH_DURATION: float = 2.0
+
+    _effective_batch_size = 1
+    _smoothed_batch_duration = 0.0  # s; of batches of the current size, 0 while there was none
+
+    def compute_batch_size(self) -> int:
+        """Tasks a batch: more where batches have been too short, fewer where they have been too long."""
+        size, duration = self._effective_batch_size, self._smoothed_batch_duration
+        if 0 < duration < self.MIN_IDEAL_BATCH_DURATION:
+            better = min(2 * size, -int(-size * self.MIN_IDEAL_BATCH_DURATION // duration))
+        elif duration > self.MAX_IDEAL_BATCH_DURATION:
+            better = max(1, int(size * self.MIN_IDEAL_BATCH_DURATION / duration))
+        else:
+            better = size
+        if better != size:
+            self._effective_batch_size, self._smoothed_batch_duration = better, 0.0
+        return better
+
+    def batch_completed(self, batch_size: int, duration: float) -> None:
+        """Learn from a batch. Those of an earlier size teach nothing: their share of waiting was another."""
+        if batch_size == self._effective_batch_size:
+            known = self._smoothed_batch_duration
+            self._smoothed_batch_duration = 0.8 * known + 0.2 * duration if known else duration
+
+    def reset_batch_stats(self) -> None:
+        """Forget: the next call may have other tasks."""
+        self._effective_batch_size, self._smoothed_batch_duration = 1, 0.0
+
+
 class SequentialBackend(ParallelBackendBase):
     """The serial loop."""
 
@@ -170,6 +221,10 @@ class SequentialBackend(ParallelBackendBase):
         """One, whatever is asked for; 0 is an error."""
         config.parse_n_jobs(n_jobs, 1)
         return 1
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
+        """Nothing to get ready."""
+        return self.effective_n_jobs(n_jobs)
 
     def get_nested_backend(self) -> tuple[ParallelBackendBase, int | None]:
         """Inside a serial loop nothing is taken yet: the surrounding settings hold."""
@@ -199,3 +254,7 @@ class ThreadingBackend(ParallelBackendBase):
             n_cpus = cpu.budget()
             return min(config.parse_n_jobs(n_jobs, n_cpus), n_cpus)
         return config.parse_n_jobs(n_jobs, 1 if n_jobs > 0 else cpu.budget())
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
+        """Nothing to get ready: the threads are there, or come when they are needed."""
+        return self.effective_n_jobs(n_jobs)

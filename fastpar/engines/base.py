@@ -51,6 +51,7 @@ class Plan(
             "times_tasks",
             "inner_max_num_threads",
             "nested_config",
+            "keeps_backend",
         ],
     )
 ):
@@ -76,6 +77,8 @@ class Plan(
         BLAS and OpenMP threads of each worker; None for its share of the CPUs.
     nested_config : config.Config
         What holds for calls made inside tasks.
+    keeps_backend : bool
+        More calls follow on the same workers: leave them usable, also where this call fails.
     """
 
     __slots__ = ()
