@@ -40,7 +40,7 @@ from fastpar.runloop import collect, stream
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from types import TracebackType
     from typing import Any, Literal
 
@@ -324,8 +324,10 @@ class Parallel(Logger):
         next(results)
         return results
 
-    def _end_after(self, results: Iterable[Any]) -> Generator[Any, None, None]:
+    def _end_after(self, results: Iterator[Any]) -> Generator[Any, None, None]:
+        first = next(results)  # an error of this one is still __call__'s to deal with
         try:
+            yield first
             yield from results
         except BaseException as error:
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
