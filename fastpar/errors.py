@@ -5,6 +5,15 @@ A task's own exception always arrives as itself; the types here are for what goe
 
 from __future__ import annotations
 
+import os
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    import reprlib
+    from types import TracebackType
+
+_PACKAGE = __file__.rpartition("errors")[0]
+
 
 class FastparError(Exception):
     """Base class of the errors that fastpar raises on its own account."""
@@ -60,3 +69,67 @@ class MemoryWriteWarning(UserWarning):
 
 class JobLibCollisionWarning(UserWarning):
     """Two functions that the cache cannot tell apart share their results."""
+
+
+def add_task_note(error: BaseException, index: int, task: tuple[object, tuple[object, ...], dict[str, object]]) -> None:
+    """Say on a task's own exception which task it was: PEP 678, shown below the traceback.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the task raised; left as it is but for the note.
+    index : int
+        Place of the task in the iterable.
+    task : tuple
+        ``(function, args, kwargs)``.
+    """
+    note = f"in task {index} of fastpar.Parallel: {describe_call(*task)}"
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:  # Python 3.10 shows no notes, but its tools read them
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+
+
+def describe_call(function: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+    """A call as one line of bounded length, whatever the arguments are."""
+    import reprlib
+
+    brief = reprlib.Repr()
+    brief.maxother = brief.maxstring = 80
+    name = getattr(function, "__qualname__", None) or brief.repr(function)
+    shown = [_one_line(brief, value) for value in args[:8]]
+    shown += [f"{key}={_one_line(brief, value)}" for key, value in list(kwargs.items())[:8]]
+    if len(args) > 8 or len(kwargs) > 8:
+        shown.append("...")
+    return f"{name}({', '.join(shown)})"
+
+
+def _one_line(brief: reprlib.Repr, value: object) -> str:
+    return " ".join(brief.repr(value).split())
+
+
+def user_traceback(error: BaseException) -> TracebackType | None:
+    """The traceback of an error from the first frame that is not fastpar's on: how it got to us is our affair.
+
+    All of it where nothing is left then, and where the environment variable FASTPAR_FULL_TRACEBACK is set.
+    """
+    traceback = error.__traceback__
+    if os.environ.get("FASTPAR_FULL_TRACEBACK"):
+        return traceback
+    while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
+        traceback = traceback.tb_next
+    return traceback or error.__traceback__
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_PACKAGE) or filename.startswith("fastpar/")  # compiled modules have relative names
+
+
+def timeout_error(message: str) -> Exception:
+    """An error that is both Python's `TimeoutError` and multiprocessing's, which joblib raises."""
+    import multiprocessing
+
+    class TaskTimeoutError(FastparError, TimeoutError, multiprocessing.TimeoutError):
+        """A task took longer than `timeout`."""
+
+    return TaskTimeoutError(message)

@@ -94,8 +94,8 @@ def _is_current(code: types.CodeType) -> bool:
 
 def _nested(code: types.CodeType) -> list[types.CodeType]:
     found = [code]
-    for code in found:
-        found.extend(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    for outer in found:
+        found.extend(constant for constant in outer.co_consts if isinstance(constant, types.CodeType))
     return found
 
 
@@ -126,7 +126,9 @@ def _canonical_member(member: Any) -> list[str]:
 
 def _without_docstring(body: Any) -> Any:
     first = body[0] if body else None
-    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    is_text = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
     return body[1:] if is_text else body
 
 
@@ -159,7 +161,7 @@ _files: dict[str, tuple[tuple[int, int], str]] = {}
 
 
 def file_fingerprint(path: str) -> str:
-    """Digest of a file's content, read again only when its size or modification time changes; "missing" if there is none."""
+    """Digest of a file's content, read again only when its size or time changes; "missing" if there is none."""
     try:
         status = os.stat(path)
         state = (status.st_size, status.st_mtime_ns)

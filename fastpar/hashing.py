@@ -246,7 +246,7 @@ def _reduced(obj: Any) -> Description:
         reduction = reducer(obj) if reducer is not None else obj.__reduce_ex__(4)
     except UnhashableError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a foreign reduction raises, the object has no value
+    except Exception as error:
         raise UnhashableError(f"a {type(obj).__qualname__} has no value to hash: {error}") from error
     if isinstance(reduction, str):
         return "global", (getattr(obj, "__module__", None), reduction), None

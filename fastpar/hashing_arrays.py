@@ -6,13 +6,13 @@ the first such object is hashed, so the library is loaded by then.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastpar.hashing import BLOCK_BYTES, Description, name_of
-
 
 # -- numpy -----------------------------------------------------------------------------------------------------------
 
@@ -121,9 +121,9 @@ def extension_array(values: Any) -> Description:
     return "pandas array", (column(values),), None
 
 
-def column(values: Any) -> tuple[Any, ...]:
+def column(values: Any) -> tuple[Any, ...]:  # noqa: PLR0911 - one return a kind of array
     """The dtype and content of one pandas array, independent of how it is stored."""
-    import pandas as pd
+    pd: Any = sys.modules["pandas"]
 
     kind = values.dtype
     if isinstance(kind, np.dtype) and kind.kind != "O":
@@ -136,7 +136,7 @@ def column(values: Any) -> tuple[Any, ...]:
     if isinstance(kind, pd.SparseDtype):
         return (str(kind), missing, column(pd.array(values.to_dense(), dtype=kind.subtype)))
     if isinstance(kind, pd.StringDtype):
-        return (f"string[{'nan' if kind.na_value is np.nan else 'NA'}]", _items(values, missing))
+        return (f"string[{type(kind.na_value).__name__}]", _items(values, missing))
     if hasattr(kind, "numpy_dtype"):  # masked: what lies under a missing value is arbitrary
         zero = np.zeros(1, dtype=kind.numpy_dtype)[0]
         return (str(kind), missing, values.to_numpy(dtype=kind.numpy_dtype, na_value=zero))
@@ -144,8 +144,8 @@ def column(values: Any) -> tuple[Any, ...]:
 
 
 def _items(values: Any, missing: Any) -> list[Any]:
-    """The items as Python objects; a missing one as its type's name: None, nan and NA differ, one nan equals another."""
-    items = np.asarray(values, dtype=object).tolist()
+    """The items as Python objects; a missing one by its type: None, nan and NA differ, one nan equals another."""
+    items: list[Any] = np.asarray(values, dtype=object).tolist()
     for position in np.flatnonzero(missing).tolist():
         items[position] = ("missing", type(items[position]).__name__)
     return items
@@ -183,8 +183,7 @@ def polars_series(values: Any) -> Description:
 
 def tensor(values: Any) -> Description:
     """A dense tensor by dtype, shape and values, wherever it is stored."""
-    import torch
-
+    torch: Any = sys.modules["torch"]
     plain = values.detach().cpu().resolve_conj().resolve_neg()
     bits = plain.view(torch.int16) if plain.dtype is torch.bfloat16 else plain
     return "tensor", (name_of(type(values)), str(values.dtype), bits.numpy()), None

@@ -65,6 +65,7 @@ static fp_parked park_cold_owner(fp_parker *parker, uint64_t deadline_ns)
 
 fp_parked fp_park(fp_parker *parker, int64_t timeout_ns)
 {
+    FP_CHECK(fp_u32_load_relaxed(&parker->state) != PARKED, "a second thread parks on %p", (void *)parker);
     if (permit_consume_owner(parker))
         return FP_PARKED_PERMIT;
     if (timeout_ns == 0)

@@ -1,4 +1,4 @@
-/* See fp_queue.h, and DESIGN.md for why no task is left without a worker. */
+/* See fp_queue.h, and DESIGN.md for the steps (Q.) and the statements (I) to (III) that they keep. */
 #include "fp_queue.h"
 
 #include "fp_atomic.h"
@@ -12,10 +12,10 @@
 #define MAX_CAPACITY (SIZE_MAX / 2 / sizeof(fp_task)) /* halved, since a capacity is rounded up to a power of two */
 
 /* n_ready <= capacity, a power of two or 0; n_seated <= n_seats; the tasks are ring[first ... first + n_ready), modulo
- * capacity; n_ready + the tasks that seated workers hold from their latest takes <= capacity (ring_reserve_locked).
+ * capacity; n_ready + the tasks that seats hold from their latest takes <= capacity (III).
  *
- * All of it is written and read under `lock`, but for the words that fp_queue_is_closed, fp_queue_n_ready and
- * fp_queue_n_seated glance at: these are atomic for their sake, and relaxed since the lock already orders everything else.
+ * All of it is written and read under `lock`, and three fields are glanced at without it (fp_queue_n_ready, _n_seated,
+ * _is_closed): these are atomic for that alone, and relaxed since a glance promises nothing about other memory.
  */
 struct fp_queue {
     fp_mutex lock;
@@ -98,6 +98,7 @@ static size_t n_lent_most_locked(const fp_queue *queue)
                                                                          : n_seated * queue->n_taken_most;
 }
 
+/* `n` is at most MAX_CAPACITY. */
 static size_t capacity_for(size_t n)
 {
     size_t capacity = MIN_CAPACITY;
@@ -106,8 +107,7 @@ static size_t capacity_for(size_t n)
     return capacity;
 }
 
-/* Makes room for n more tasks beside those that may be put back. From here on a take moves a task out of the ring and
- * a put_back moves it in again, and neither changes the room that the two together need. */
+/* Makes room for n more tasks beside those that may be put back, as (III) demands. */
 static bool ring_reserve_locked(fp_queue *queue, size_t n)
 {
     size_t n_ready = n_ready_locked(queue), n_lent = n_lent_most_locked(queue);
@@ -128,7 +128,8 @@ static bool ring_reserve_locked(fp_queue *queue, size_t n)
     return true;
 }
 
-/* Reserves a seat if a worker could use it; every step that makes tasks ready or leaves some behind ends here. */
+/* Reserves a seat if a worker could use it. Every step that makes tasks ready or leaves some behind ends here, or (II)
+ * would not hold. */
 static uint32_t summon_locked(fp_queue *queue)
 {
     uint32_t n_seated = n_seated_locked(queue);
@@ -159,7 +160,7 @@ fp_status fp_queue_push(fp_queue *queue, const fp_task *tasks, size_t n, uint32_
         for (size_t i = 0; i < n; i++)
             *slot_locked(queue, n_ready + i) = tasks[i];
         fp_size_store_relaxed(&queue->n_ready, n_ready + n);
-        *n_summoned = summon_locked(queue);
+        *n_summoned = summon_locked(queue); /* (Q1) */
     }
     unlock(queue);
     return status;
@@ -180,7 +181,7 @@ fp_status fp_queue_put_back(fp_queue *queue, const fp_task *tasks, size_t n, uin
         for (size_t i = 0; i < n; i++)
             *slot_locked(queue, i) = tasks[i];
         fp_size_store_relaxed(&queue->n_ready, n_ready + n);
-        *n_summoned = summon_locked(queue);
+        *n_summoned = summon_locked(queue); /* (Q1) */
     }
     unlock(queue);
     return status;
@@ -204,10 +205,10 @@ size_t fp_queue_take(fp_queue *queue, fp_task *out, size_t max, uint32_t *n_summ
     fp_mutex_lock(&queue->lock);
     size_t n = is_closed_locked(queue) ? 0 : move_out_locked(queue, out, max);
     if (n == 0) {
-        seat_give_up_locked(queue);
+        seat_give_up_locked(queue); /* (Q3) in the section that found nothing: no push can come between */
     } else {
         queue->n_taken_most = n > queue->n_taken_most ? n : queue->n_taken_most;
-        *n_summoned = summon_locked(queue);
+        *n_summoned = summon_locked(queue); /* (Q2) */
     }
     unlock(queue);
     return n;
@@ -241,5 +242,5 @@ uint32_t fp_queue_n_seated(const fp_queue *queue)
 
 bool fp_queue_is_closed(const fp_queue *queue)
 {
-    return is_closed_locked(queue);
+    return fp_u32_load_relaxed(&queue->closed) != 0;
 }

@@ -1,3 +1,5 @@
+# cython: cdivision=True
+# (Otherwise Cython would take the GIL to report a division by zero. Here it gives infinity, and means it.)
 """How many tasks to hand to a worker at once: arithmetic on measured durations, and nothing else.
 
 Owns the estimate of what a task and a batch cost. Not its job: clocks (the worker measures), queues, threads. Every
@@ -5,12 +7,13 @@ method is called by one owner under that owner's lock, on free-threaded builds t
 the owner need not hold the GIL. The simulator (bench/simulator.py) and the unit tests drive this same compiled code.
 
 The idea. A batch should be so long that its overhead is OVERHEAD_SHARE of it, and no longer. Its size is that length
-times the rate of work, tasks per nanosecond, over the last moments. Forgetting is by time worked, not by tasks seen:
-one long task fills the memory, so the size falls at once, while many short ones must first outweigh what is remembered.
+divided by the mean time of a task over the last moments. Forgetting is by time worked, not by tasks seen: one long
+task fills the memory, so the size falls at once, while many short ones must first outweigh what is remembered.
+The constants are simulated, none of them finely tuned: D-010 to D-013.
 """
 
 cimport cython
-from libc.math cimport ceil
+from libc.math cimport INFINITY, ceil
 from libc.stdint cimport INT64_MAX, int64_t
 
 #: Share of a batch that its overhead may cost: "a few per cent".
@@ -18,9 +21,11 @@ cdef double OVERHEAD_SHARE = 0.03
 #: Bounds of the time a batch aims at: below, the clocks themselves cost; above, Ctrl-C, progress and balance suffer.
 cdef double MIN_BATCH_NS = 100e3
 cdef double MAX_BATCH_NS = 5e6
-#: A batch is over budget when it has run this many times as long as it should have.
+#: A batch is over budget when it has run this many times as long as it should have,
 cdef double BUDGET = 2.0
-#: How long the memory of the rate is, in batch lengths.
+#: or, near a known end, as long as the whole rest should take; but cutting it must stay cheap: this many overheads.
+cdef double LEAST_BUDGET = 10.0
+#: How long the memory of task times is, in batch lengths.
 cdef double HISTORY = 2.0
 #: The longest task of n counts for at most OUTLIER / n memories: the more companions disagree, the less it matters.
 cdef double OUTLIER = 8.0
@@ -32,9 +37,10 @@ cdef double SHRINK = 0.5
 #: The measured overhead is this quantile: waits for the GIL or a busy core only ever lengthen a measurement.
 cdef double QUANTILE = 0.25
 cdef double QUANTILE_STEP = 0.125
-#: How far measurements may move the overhead from the engine's prior. Little downwards: waking the caller is not in them.
+#: How far measurements may move the overhead from the engine's prior. Little downwards, since waking the caller is
+#: not in them; not far upwards, since when 64 workers start at once they mostly measure the wait for each other.
 cdef double LEAST_OVERHEAD = 0.5
-cdef double MOST_OVERHEAD = 8.0
+cdef double MOST_OVERHEAD = 4.0
 
 
 cdef inline double clamp(double value, double low, double high) noexcept nogil:
@@ -69,6 +75,7 @@ cdef class BatchSizer:
         self.prior_ns = self.overhead_ns = overhead_ns
         self.tasks = self.work_ns = 0
         self.size = 1
+        self.share = INFINITY
         self.max_size = max_size
         self.fixed = fixed
 
@@ -81,13 +88,19 @@ cdef class BatchSizer:
             Tasks not yet assigned; negative while that is unknown.
         n_workers : int
             Workers of the run.
+
+        Notes
+        -----
+        Near a known end batches shrink, but not below what takes as long as its own overhead: to split that between
+        two workers gains nothing, and makes a call of ten tiny tasks twice as slow (D-010).
         """
-        cdef double size = self.current_size()
+        cdef Py_ssize_t size = self.current_size()
         if n_left < 0:
-            return <Py_ssize_t>size
+            return size
         if self.fixed == 0:
-            size = min(size, max(SHRINK * n_left / n_workers, self.least_worthwhile()))
-        return <Py_ssize_t>clamp(size, 1, max(n_left, 1))
+            self.share = max(n_left, 1) / <double>max(n_workers, 1)
+            size = <Py_ssize_t>min(<double>size, max(SHRINK * self.share, self.overhead_ns / self.mean_ns()))
+        return max(1, min(size, n_left))
 
     cpdef Py_ssize_t current_size(self) noexcept nogil:
         """The batch size where no end is in sight; the window is a multiple of it."""
@@ -95,7 +108,15 @@ cdef class BatchSizer:
 
     cpdef int64_t budget_ns(self) noexcept nogil:
         """Time after which a worker hands the unstarted rest of its batch back."""
-        return INT64_MAX if self.fixed > 0 else <int64_t>(BUDGET * self.target_ns())
+        if self.fixed > 0:
+            return INT64_MAX
+        return <int64_t>clamp(
+            self.share * self.mean_ns(), LEAST_BUDGET * self.prior_ns, BUDGET * self.target_ns()
+        )
+
+    cpdef bint outweighs_tasks(self) noexcept nogil:
+        """Whether a handover costs more than a recent task took: who holds such a task had better run it."""
+        return self.mean_ns() < self.prior_ns
 
     cpdef void observe(self, Py_ssize_t n_tasks, int64_t total_ns, int64_t longest_ns) noexcept nogil:
         """Learn from a finished batch, or the finished part of one.
@@ -114,9 +135,8 @@ cdef class BatchSizer:
         cdef double longest = longest_ns
         self.tasks += n_tasks
         self.work_ns += max(total_ns - longest, 0) + min(longest, OUTLIER * memory / n_tasks)
-        cdef double ideal = target * self.tasks / max(self.work_ns, 1)
-        self.size = clamp(ideal, 1, min(GROWTH * self.tasks, self.max_size))
-        if self.work_ns > memory:
+        self.size = clamp(target / self.mean_ns(), 1, min(GROWTH * self.tasks, self.max_size))
+        if self.work_ns > memory:  # forget the oldest
             self.tasks *= memory / self.work_ns
             self.work_ns = memory
 
@@ -139,6 +159,6 @@ cdef class BatchSizer:
         """How long a batch should take."""
         return clamp(self.overhead_ns / OVERHEAD_SHARE, MIN_BATCH_NS, MAX_BATCH_NS)
 
-    cdef double least_worthwhile(self) noexcept nogil:
-        """Tasks that take as long as the overhead of their batch: to split those gains nothing."""
-        return self.overhead_ns * self.tasks / max(self.work_ns, 1)
+    cdef double mean_ns(self) noexcept nogil:
+        """Time of a task lately: infinite before the first, never 0 where the clock is too coarse to see one."""
+        return max(self.work_ns, 1) / self.tasks

@@ -45,5 +45,10 @@ cdef extern from "fp_queue.h" nogil:
     size_t fp_queue_take(fp_queue *queue, fp_task *out, size_t max, uint32_t *n_summoned) noexcept
     void fp_queue_leave(fp_queue *queue) noexcept
     size_t fp_queue_close(fp_queue *queue, fp_task *out, size_t max) noexcept
+    bint fp_queue_is_closed(const fp_queue *queue) noexcept
     size_t fp_queue_n_ready(const fp_queue *queue) noexcept
     uint32_t fp_queue_n_seated(const fp_queue *queue) noexcept
+
+
+cdef extern from "fp_check.h" nogil:
+    size_t fp_check_n_live() noexcept  # queues that exist, in builds with FP_DEBUG; 0 in others

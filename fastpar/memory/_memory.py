@@ -56,8 +56,9 @@ class Memory:
     that the function calls do not count unless they are named in `depends`.
 
     *Concurrency.* Of several threads and processes that need the same result, one computes it and the others wait; if
-    it dies, one of them computes. Results appear whole or not at all; one that is damaged is computed again. Safe on network
-    file systems, between hosts too, where only the waiting is limited to one host if the file system has no locks.
+    it dies, one of them computes. Results appear whole or not at all; one that is damaged is computed again. Safe on
+    network file systems, between hosts too, where only the waiting is limited to one host if the file system has no
+    locks.
 
     *Failures.* A result that cannot be stored (full disk, value that cannot be pickled) is returned, with a
     `MemoryWriteWarning` once a function.
@@ -145,19 +146,21 @@ class Memory:
         verbose, mmap_mode : optional
             In place of the Memory's.
         cache_validation_callback : callable, optional
-            ``callback(metadata)`` says whether a stored result may be used; metadata is a dict with "duration" (seconds),
-            "input_args" (short text) and "time" (seconds since the epoch). See `expires_after`.
+            ``callback(metadata)`` says whether a stored result may be used; metadata is a dict with "duration"
+            (seconds), "input_args" (short text) and "time" (seconds since the epoch). See `expires_after`.
         version : object, optional
             Change it to start anew, for what the code does not show.
         depends : iterable, optional
-            What else the result depends on: functions (their code), modules (their source), paths of files (their content).
+            What else the result depends on: functions (their code), modules (their source), paths of files (their
+            content).
         key : callable, optional
             ``key(*args, **kwargs)`` returns what identifies a call in place of the arguments.
 
         Returns
         -------
         MemorizedFunc
-            Callable like `func`, and with `call`, `call_and_shelve`, `check_call_in_cache`, `explain`, `stats`, `clear`.
+            Callable like `func`, and with `call`, `call_and_shelve`, `check_call_in_cache`, `explain`, `stats`,
+            `clear`.
 
         Raises
         ------

@@ -48,7 +48,9 @@ class Arguments:
         known |= {"*"} if inspect.Parameter.VAR_POSITIONAL in kinds else set()
         known |= {"**"} if inspect.Parameter.VAR_KEYWORD in kinds else set()
         for name in self._ignore - known:
-            raise ValueError(f"Ignore list: argument '{name}' is not defined for function {self._name}: {sorted(known)}.")
+            raise ValueError(
+                f"Ignore list: argument '{name}' is not defined for function {self._name}: {sorted(known)}."
+            )
 
     def digest(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, coerce_mmap: bool) -> str:
         """The digest of a call.
@@ -103,7 +105,7 @@ class Arguments:
             return {"*": short_repr(args), "**": short_repr(kwargs)}
 
 
-_STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+_STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
 def short_repr(value: Any, depth: int = 2) -> str:
@@ -124,7 +126,7 @@ def short_repr(value: Any, depth: int = 2) -> str:
 
 
 def _short_members(value: Any, kind: type, depth: int) -> str:
-    members = []
+    members: list[str] = []
     for member in value:
         if len(members) == 6:
             members.append("...")

@@ -1,4 +1,4 @@
-"""Coroutine functions with a cache. A miss never blocks the event loop: it waits for others in a thread of the loop's pool."""
+"""Coroutine functions with a cache. A miss does not block the event loop: threads of its pool wait for others."""
 
 from __future__ import annotations
 

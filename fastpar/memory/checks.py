@@ -30,7 +30,8 @@ class CheckReport:
     problems : tuple of Problem
         Entries that are damaged: a call finds them missing and computes them again.
     n_leftovers : int
-        Parts of writes that died, removed by ``check(fix=True)`` and by the first write of any process; 0 without `fix`.
+        Parts of writes that died, removed by ``check(fix=True)`` and by the first write of any process; 0 without
+        `fix`.
     """
 
     n_entries: int

@@ -26,7 +26,9 @@ MISSING = object()
 _PLAIN_HEADER = fmt.pack_header(fmt.Header("", 0))
 
 
-def write(store: Store, folder: str, digest: str, value: Any, meta: dict[str, Any], codec: tuple[Codec, int | None] | None) -> int:
+def write(
+    store: Store, folder: str, digest: str, value: Any, meta: dict[str, Any], codec: tuple[Codec, int | None] | None
+) -> int:
     """Store a value and return the size of its entry in bytes, or 0 where the store cannot tell."""
     with store.write(folder, digest) as file:
         write_object(file, value, codec, json.dumps(meta).encode())

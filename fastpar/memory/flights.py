@@ -1,11 +1,11 @@
 """Single flight: of many callers that miss the same entry at once, one computes and the others wait for its entry.
 
-Threads of a process agree here, by a table of flights; the one that leads a flight then takes the store's lease, by which
-processes agree. Both end with their holder: a leader's exception ends its flight, and a process's death its lease; then
-one of those who waited leads.
+Threads of a process agree here, by a table of flights; the one that leads a flight then takes the store's lease, by
+which processes agree. Both end with their holder: a leader's exception ends its flight, and a process's death its
+lease; then one of those who waited leads.
 
-A flight's owner is a thread, or an asyncio task. An owner that meets its own flight is in a function that calls itself with
-the same arguments: it computes, and recurses as it would without a cache.
+A flight's owner is a thread, or an asyncio task. An owner that meets its own flight is in a function that calls itself
+with the same arguments: it computes, and recurses as it would without a cache.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ def land(key: tuple[str, str, str], flight: Flight) -> None:
 
 
 def compute_once(
-    store: Store, folder: str, digest: str, look: Callable[[], Any], compute: Callable[[], Any], waited: Callable[[], None]
+    store: Store,
+    folder: str,
+    digest: str,
+    look: Callable[[], Any],
+    compute: Callable[[], Any],
+    waited: Callable[[], None],
 ) -> Any:
     """What `look` finds, or else what `compute` returns, computed by one caller at a time.
 

@@ -3,13 +3,14 @@
     folder       module and qualified name, readable: "pkg/module/Class.method"
     generation   the digest of the function's normalised code, what it closes over, `version`, and `depends`
 
-An edit that can change a result starts a new generation beside the old one, which stays until it is evicted: undoing the
-edit finds it again, two branches of a project can share a cache, and two scripts whose `__main__` has a function of the same
-name do not disturb each other. A notebook's function has the same identity in whichever cell it is run.
+An edit that can change a result starts a new generation beside the old one, which stays until it is evicted: undoing
+the edit finds it again, two branches of a project can share a cache, and two scripts whose `__main__` has a function of
+the same name do not disturb each other. A notebook's function has the same identity in whichever cell it is run.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import types
@@ -109,8 +110,8 @@ class Identity:
             return digest_of(cell_values(self._function))
         except UnhashableError as error:
             warnings.warn(
-                f"{self._function.__qualname__} closes over something without a value ({error}): functions of the same name "
-                "and code that close over other things share its cache.",
+                f"{self._function.__qualname__} closes over something without a value ({error}): functions of the same "
+                "name and code that close over other things share its cache.",
                 JobLibCollisionWarning,
                 stacklevel=6,
             )
@@ -119,7 +120,7 @@ class Identity:
 
 def _class_code(thing: Any) -> str:
     """Of a callable that is no Python function: the code of its `__call__` if that is Python, else only its name."""
-    call = getattr(type(thing), "__call__", None)
+    call = inspect.getattr_static(type(thing), "__call__", None)
     if isinstance(call, types.FunctionType):
         return code_fingerprint(call)
     return digest_of(thing)

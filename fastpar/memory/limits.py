@@ -1,8 +1,8 @@
 """How large and how old a cache may become: what was not used for longest goes first.
 
-A limit is enforced as results are stored, at a cost that does not grow with the cache: the processes share a count of the
-bytes stored (`Store.grow`), and only when it exceeds the limit is the store scanned and brought down to 90 % of it. So a
-scan pays for at least a tenth of the cache, and the cache exceeds its limit by one result a process at most.
+A limit is enforced as results are stored, at a cost that does not grow with the cache: the processes share a count of
+the bytes stored (`Store.grow`), and only when it exceeds the limit is the store scanned and brought down to 90 % of it.
+So a scan pays for at least a tenth of the cache, and the cache exceeds its limit by one result a process at most.
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@
 Writing: a file in `.parts`, then a rename, which is atomic on every file system, NFS included. While it is written its
 writer holds a lock on it, so that anybody can tell a part whose writer died from one that is being written.
 
-Leases: the process that computes an entry locks one byte of `.lease`, at an offset made from the entry's key. The system
-gives the lock back when its holder ends, however it ends, and wakes the next process at once; there is no clock, nothing to
-clean up, and no file per entry. Such locks belong to a process, so threads agree among themselves first (flights.py), and
-closing *any* descriptor of the file would drop them all: each process opens it once. A lock that would close a circle of
-waiting processes is refused by the system (EDEADLK): then both compute. Where there is no fcntl there are no leases.
+Leases: the process that computes an entry locks one byte of `.lease`, at an offset made from the entry's key. The
+system gives the lock back when its holder ends, however it ends, and wakes the next process at once; there is no clock,
+nothing to clean up, and no file per entry. Such locks belong to a process, so threads agree among themselves first
+(flights.py), and closing *any* descriptor of the file would drop them all: each process opens it once. A lock that
+would close a circle of waiting processes is refused by the system (EDEADLK): then both compute. Where there is no fcntl
+there are no leases.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
 
 from fastpar.memory.store import Entry, Store
 
@@ -46,6 +48,8 @@ class LocalStore(Store):
     def __init__(self, location: str, options: dict[str, Any]) -> None:
         self.location = os.path.realpath(location)
         self._parts = os.path.join(self.location, PARTS)
+        self._lease = _shared_file(f"{self.location}/.lease")
+        self._size = _shared_file(f"{self.location}/.size")
 
     def __reduce__(self) -> Any:
         return LocalStore, (self.location, {})
@@ -175,13 +179,13 @@ class LocalStore(Store):
     # -- between processes -------------------------------------------------------------------------------------------
 
     def lease(self, folder: str, digest: str) -> AbstractContextManager[None]:
-        return _shared_file(self.location, ".lease").locked(_offset(folder, digest))
+        return self._lease.locked(_offset(folder, digest))
 
     def grow(self, n_bytes: int) -> int | None:
-        return _shared_file(self.location, ".size").add(n_bytes)
+        return self._size.add(n_bytes)
 
     def set_size(self, n_bytes: int) -> None:
-        _shared_file(self.location, ".size").put(n_bytes)
+        self._size.put(n_bytes)
 
 
 def _listed(path: str) -> list[os.DirEntry[str]]:
@@ -229,20 +233,24 @@ class _SharedFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._opening = threading.Lock()
-        self._descriptor = -1
+        self._descriptors: list[int] = []
 
     def _open(self) -> int:
         with self._opening:
             # Somebody may have removed the folder: a lock on a file without a name excludes nobody.
-            if self._descriptor < 0 or os.fstat(self._descriptor).st_nlink == 0:
+            if not self._descriptors or os.fstat(self._descriptors[-1]).st_nlink == 0:
                 os.makedirs(os.path.dirname(self._path), exist_ok=True)
                 # The old one stays open, for it may hold locks; this happens once a removal.
-                self._descriptor = os.open(self._path, _SHARED, 0o666)
-            return self._descriptor
+                self._descriptors.append(os.open(self._path, _SHARED, 0o666))
+            return self._descriptors[-1]
+
+    def __del__(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
 
     @contextmanager
     def locked(self, offset: int) -> Iterator[None]:
-        """Wait for one byte and hold it. Without locks, on a full disk and so on: not held, for a lease only saves work."""
+        """Wait for one byte and hold it. Where that fails it is not held: a lease only saves work."""
         descriptor = self._try_lock(offset)
         try:
             yield
@@ -307,25 +315,24 @@ def _pwrite(descriptor: int, number: int) -> None:
     os.write(descriptor, number.to_bytes(8, "little", signed=True))
 
 
-#: One for each file and process. A child made by fork inherits the descriptors but none of the locks, and its own locks
-#: are its own: so the table may be inherited as well; only its lock must be new.
-_shared_files: dict[str, _SharedFile] = {}
+#: One for each file and process, as long as a store uses it. A child made by fork inherits the descriptors but none of
+#: the locks, and its own locks are its own: so the table may be inherited as well; only its Python locks must be new.
+_shared_files: WeakValueDictionary[str, _SharedFile] = WeakValueDictionary()
 _shared_files_lock = threading.Lock()
 
 
-def _shared_file(location: str, name: str) -> _SharedFile:
-    path = f"{location}/{name}"
-    shared = _shared_files.get(path)
-    if shared is None:
-        with _shared_files_lock:
-            shared = _shared_files.setdefault(path, _SharedFile(path))
-    return shared
+def _shared_file(path: str) -> _SharedFile:
+    with _shared_files_lock:
+        shared = _shared_files.get(path)
+        if shared is None:
+            shared = _shared_files[path] = _SharedFile(path)
+        return shared
 
 
 def _after_fork() -> None:
     global _shared_files_lock  # noqa: PLW0603 - a thread of the parent may have held it
     _shared_files_lock = threading.Lock()
-    for shared in _shared_files.values():
+    for shared in list(_shared_files.values()):
         shared._opening = threading.Lock()
 
 

@@ -1,6 +1,7 @@
-"""Functions with a cache. `Memory.cache` makes them; they hold no state but counters, so threads and forks need no care.
+"""Functions with a cache. `Memory.cache` makes them; they hold no state but counters, so threads and forks need no
+care.
 
-    call -> digest of the arguments -> entry?  hit: read it     miss: single flight -> compute -> write
+call -> digest of the arguments -> entry?  hit: read it     miss: single flight -> compute -> write
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ class MemorizedFunc:
 
     Notes
     -----
-    Calling it from many threads and processes at once computes each result once; the others wait for it. It can be pickled
-    where its function can. Results that cannot be stored are returned, with a `MemoryWriteWarning` the first time.
+    Calling it from many threads and processes at once computes each result once; the others wait for it. It can be
+    pickled where its function can. Results that cannot be stored are returned, with a `MemoryWriteWarning` the first
+    time.
     """
 
     def __init__(self, func: Callable[..., Any], store: Store, options: CacheOptions, limits: Limits) -> None:
@@ -78,7 +80,7 @@ class MemorizedFunc:
         return type(self), (self.func, self.store_backend, self.options, self._limits)
 
     def _is_found_by_name(self) -> bool:
-        """Whether this object stands where its function was defined: then it is pickled by that name, like a function."""
+        """Whether this object stands where its function was defined: then it is pickled by name, like a function."""
         module = getattr(self.func, "__module__", None)
         thing: Any = sys.modules.get(module or "") if module != "__main__" else None
         for part in getattr(self.func, "__qualname__", "").split("."):
@@ -122,7 +124,12 @@ class MemorizedFunc:
         """Whether this call would be a hit, and why. Computes nothing."""
         digest = self._digest(args, kwargs)
         return explain_call(
-            self.store_backend, self._identity, digest, self.options.cache_validation_callback, self._owner + args, self._arguments
+            self.store_backend,
+            self._identity,
+            digest,
+            self.options.cache_validation_callback,
+            self._owner + args,
+            self._arguments,
         )
 
     def clear(self, warn: bool = True) -> None:
@@ -186,7 +193,9 @@ class MemorizedFunc:
         stored = self._look(folder, digest)
         return value if stored is MISSING else stored
 
-    def _compute(self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _compute(
+        self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
         self._announce(args, kwargs)
         started = time.perf_counter()
         value = self.func(*args, **kwargs)
@@ -224,7 +233,11 @@ class MemorizedFunc:
     def _reference(self, folder: str, digest: str) -> MemorizedResult:
         meta = entries.metadata(self.store_backend, folder, digest) or {}
         return MemorizedResult(
-            self.store_backend, (folder, digest), mmap_mode=self.options.mmap_mode, verbose=self.options.verbose, metadata=meta
+            self.store_backend,
+            (folder, digest),
+            mmap_mode=self.options.mmap_mode,
+            verbose=self.options.verbose,
+            metadata=meta,
         )
 
     # -- messages ----------------------------------------------------------------------------------------------------
@@ -337,6 +350,7 @@ def _warn_damaged(memorized: MemorizedFunc, error: Exception) -> None:
 
     if not isinstance(error, PersistError):  # whole, but its objects cannot be made: a class has moved, say
         warnings.warn(
-            f"A stored result of {memorized._title()} cannot be loaded ({type(error).__name__}: {error}); it is computed again.",
+            f"A stored result of {memorized._title()} cannot be loaded ({type(error).__name__}: {error}); "
+            "it is computed again.",
             stacklevel=_stack_level(),
         )

@@ -104,7 +104,9 @@ def _change(store: Store, other: str, identity: Identity) -> str:
         return "something"
     now = identity.parts()
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return " and ".join(f"its {name}" if name in ("code", "version", "closure") else name for name in names) or "something"
+    return (
+        " and ".join(f"its {name}" if name in ("code", "version", "closure") else name for name in names) or "something"
+    )
 
 
 def _ago(moment_s: float) -> str:

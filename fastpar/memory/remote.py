@@ -1,9 +1,9 @@
 """The store on anything that fsspec reaches: memory://, s3://, gs://, sftp://, ... Needs the package fsspec.
 
-An entry is one object, `location/module/name/generation/digest`. Object stores publish an object when its upload ends, so
-no rename is needed and none is used there; other file systems (`sftp://`) get a part and a move.
-There are no leases: processes may compute the same result at the same time, and the last write wins with an equal value.
-Clocks and sizes are what the file system reports; where it reports no time, eviction goes by name.
+An entry is one object, `location/module/name/generation/digest`. Object stores publish an object when its upload ends,
+so no rename is needed and none is used there; other file systems (`sftp://`) get a part and a move. There are no
+leases: processes may compute the same result at the same time, and the last write wins with an equal value. Clocks and
+sizes are what the file system reports; where it reports no time, eviction goes by name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class FsspecStore(Store):
 
     def __init__(self, location: str, options: dict[str, Any]) -> None:
         try:
-            import fsspec
+            from importlib import import_module
+
+            fsspec: Any = import_module("fsspec")
         except ImportError:
             raise BackendUnavailableError(f"{location} needs the package fsspec: pip install fsspec") from None
         self.location = location.rstrip("/")

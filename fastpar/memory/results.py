@@ -94,9 +94,8 @@ class MemorizedResult:
         return MemorizedResult, args
 
     def __repr__(self) -> str:
-        return (
-            f'MemorizedResult(location="{self.store_backend.location}", func="{self.func_id}", args_id="{self.args_id}")'
-        )
+        location = self.store_backend.location
+        return f'MemorizedResult(location="{location}", func="{self.func_id}", args_id="{self.args_id}")'
 
 
 class NotMemorizedResult:

@@ -31,7 +31,7 @@ class Stats:
 
 
 class Counters:
-    """The counts while they change. Threads add without a lock: a count may then miss some, and nothing depends on it."""
+    """The counts while they change. Threads add without a lock: a count may miss some; nothing depends on it."""
 
     __slots__ = ("damaged", "failed_writes", "hits", "misses", "waits")
 

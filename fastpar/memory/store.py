@@ -77,7 +77,7 @@ class Store(ABC):
         return sorted({"/".join(entry.folder.split("/")[:depth]) for entry in self.entries(folder)})
 
     def lease(self, folder: str, digest: str) -> AbstractContextManager[None]:
-        """Held by one process at a time for each entry, and given back when its holder dies. Waits; the default does not."""
+        """Held by one process at a time for each entry, given back when its holder dies. The default is no lease."""
         return nullcontext()
 
     def touch(self, folder: str, digest: str) -> None:

@@ -30,8 +30,8 @@ def dump(value: Any, filename: Any, compress: Any = 0, protocol: int | None = No
         is one.
     compress : int, bool, str or (str, int), default 0
         A level from 1 to 9 (with zlib; True is 3), a compressor's name ("zlib", "gzip", "bz2", "lzma", "xz", "lz4",
-        "zstd", or registered), or name and level. With 0, the ending of the file name decides (".gz", ".zst", ...), and a
-        file without such an ending is not compressed and can be mapped.
+        "zstd", or registered), or name and level. With 0, the ending of the file name decides (".gz", ".zst", ...), and
+        a file without such an ending is not compressed and can be mapped.
     protocol : int, optional
         For joblib's callers. The format needs pickle protocol 5; a smaller number means 5.
 
@@ -135,7 +135,9 @@ def load(
     if ensure_native_byte_order == "auto":
         ensure_native_byte_order = mmap_mode is None
     if ensure_native_byte_order and mmap_mode is not None:
-        raise ValueError("Byte order cannot be converted in a mapped file: leave ensure_native_byte_order or mmap_mode out.")
+        raise ValueError(
+            "Byte order cannot be converted in a mapped file: leave ensure_native_byte_order or mmap_mode out."
+        )
     options = Options("r+" if mmap_mode == "w+" else mmap_mode, bool(ensure_native_byte_order), trusted)
     if not isinstance(filename, (str, bytes, os.PathLike)):
         if getattr(filename, "read", None) is None:

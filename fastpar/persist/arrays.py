@@ -22,21 +22,21 @@ class ArrayMaker:
     def __init__(self, options: Options) -> None:
         self._native = options.native_byte_order
 
-    def array(self, buffer: Any, spec: Any, shape: Any, order: str, kind: Any = None, state: Any = None) -> Any:
+    def array(self, buffer: Any, spec: Any, shape: Any, order: Any, kind: Any = None, state: Any = None) -> Any:
         made = self._plain(buffer, rebuild.dtype(spec), shape, order)
         if self._native:
             made = to_native(made)
         return made if kind is None else rebuild.subclass(made, kind, state)
 
-    def _plain(self, buffer: Any, dtype: Any, shape: Any, order: str) -> Any:
+    def _plain(self, buffer: Any, dtype: Any, shape: Any, order: Any) -> Any:
         n_bytes = buffer.n_bytes if isinstance(buffer, Region) else len(buffer)
         if dtype.hasobject or shape_size(shape) * dtype.itemsize != n_bytes:
             raise CorruptFileError(f"The file has an array of shape {shape} and dtype {dtype} in {n_bytes} bytes.")
         if isinstance(buffer, Region):
             if n_bytes == 0:
-                return np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
+                return np.empty(shape, dtype, order=order)
             return mapped_array(buffer, dtype, shape, order)
-        return np.ndarray(shape, dtype, buffer, order=order)  # type: ignore[call-overload]
+        return np.ndarray(shape, dtype, buffer, order=order)
 
 
 def shape_size(shape: Any) -> int:
@@ -49,9 +49,9 @@ def shape_size(shape: Any) -> int:
     return size
 
 
-def mapped_array(region: Region, dtype: Any, shape: Any, order: str) -> Any:
+def mapped_array(region: Region, dtype: Any, shape: Any, order: Any) -> Any:
     """A memmap over part of a mapping that may hold several arrays, with the attributes that NumPy would set."""
-    made = np.ndarray.__new__(np.memmap, shape, dtype, region.map, region.offset, None, order)  # type: ignore[call-overload]
+    made = np.ndarray.__new__(np.memmap, shape, dtype, region.map, region.offset, None, order)
     made._mmap = region.map
     made.filename = region.path
     made.offset = region.offset

@@ -1,7 +1,7 @@
 """Write beside, then rename: a file appears whole, or not at all.
 
-Readers that have the old file open or mapped keep it. A crash leaves at most a file named `.*.part`, which nobody reads.
-Nothing is forced to the disk: after a power cut a file may be torn, and its checksums say so.
+Readers that have the old file open or mapped keep it. A crash leaves at most a file named `.*.part`, which nobody
+reads. Nothing is forced to the disk: after a power cut a file may be torn, and its checksums say so.
 """
 
 from __future__ import annotations

@@ -167,7 +167,9 @@ def _package(module: str, package: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise CodecUnavailableError(f"This compression needs a package that is not installed: pip install {package}") from None
+        raise CodecUnavailableError(
+            f"This compression needs a package that is not installed: pip install {package}"
+        ) from None
 
 
 def _zstd() -> Any:
@@ -238,9 +240,7 @@ class _Unclosed(io.BytesIO):
         pass
 
 
-_codecs: dict[str, Codec] = {
-    codec.name: codec for codec in (_Zlib(), _Gzip(), _Bz2(), _Lzma(), _Xz(), _Lz4(), _Zstd())
-}
+_codecs: dict[str, Codec] = {codec.name: codec for codec in (_Zlib(), _Gzip(), _Bz2(), _Lzma(), _Xz(), _Lz4(), _Zstd())}
 
 
 def register_compressor(compressor_name: str, compressor: CompressorWrapper, force: bool = False) -> None:
@@ -296,7 +296,9 @@ def choose(compress: Any, file_name: str | None) -> tuple[Codec, int | None] | N
     """
     name, level = _name_and_level(compress)
     if name is None and level is None:
-        by_name = [codec for codec in _codecs.values() if codec.extension and (file_name or "").endswith(codec.extension)]
+        by_name = [
+            codec for codec in _codecs.values() if codec.extension and (file_name or "").endswith(codec.extension)
+        ]
         return (by_name[0], by_name[0].default_level) if by_name else None
     if level is not None and level not in LEVELS:
         raise ValueError(f'Non valid compress level given: "{level}". Possible values are {list(LEVELS)}.')

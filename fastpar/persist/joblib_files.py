@@ -1,9 +1,9 @@
 """Reads what joblib wrote, from 0.10 on, and plain pickles.
 
-joblib's file is a pickle, compressed as a whole or not, in which the bytes of each array stand between two opcodes: right
-after the record that describes the array (its class name is `NumpyArrayWrapper`). The unpickler must stop there, take
-the array's bytes, and put the array in the place of the record. Only the unpickler written in Python can, so these files
-load at joblib's speed, not at ours. Nothing in them is protected by a checksum.
+joblib's file is a pickle, compressed as a whole or not, in which the bytes of each array stand between two opcodes:
+right after the record that describes the array (its class name is `NumpyArrayWrapper`). The unpickler must stop there,
+take the array's bytes, and put the array in the place of the record. Only the unpickler written in Python can, so these
+files load at joblib's speed, not at ours. Nothing in them is protected by a checksum.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastpar.errors import CorruptFileError, ForeignFileError, PersistError, TruncatedFileError
 from fastpar.persist import trust
@@ -79,7 +79,18 @@ def _is_the_users(error: BaseException) -> bool:
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
-    own = ("pickle", "fastpar.persist", "gzip", "bz2", "lzma", "_compression", "compression", "lz4", "numpy", "backports")
+    own = (
+        "pickle",
+        "fastpar.persist",
+        "gzip",
+        "bz2",
+        "lzma",
+        "_compression",
+        "compression",
+        "lz4",
+        "numpy",
+        "backports",
+    )
     return not str(name).startswith(own)
 
 
@@ -101,6 +112,10 @@ class _Exact:
         return line
 
 
+#: Not in the type stubs of pickle.
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]
+
+
 class ArrayRecord:
     """What joblib writes in front of an array's bytes; its attributes come from the file."""
 
@@ -112,10 +127,10 @@ class ArrayRecord:
     numpy_array_alignment_bytes: Any = None
 
 
-class JoblibUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+class JoblibUnpickler(_PythonUnpickler):  # type: ignore[misc]
     """Python's own unpickler, which lets us in between two opcodes."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
     def __init__(self, file: Any, options: Options, *, can_map: bool) -> None:
         self._source = _Exact(file)
@@ -127,7 +142,9 @@ class JoblibUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         if name == "NumpyArrayWrapper" and module.endswith("joblib.numpy_pickle"):
             return ArrayRecord
         if name in ("NDArrayWrapper", "ZNDArrayWrapper") and "joblib" in module:
-            raise ForeignFileError("The file was written by joblib 0.9 or earlier: load it with joblib and dump it again.")
+            raise ForeignFileError(
+                "The file was written by joblib 0.9 or earlier: load it with joblib and dump it again."
+            )
         module = trust.moved(module)
         if self._options.trusted:
             return super().find_class(module, name)
@@ -165,7 +182,7 @@ class JoblibUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
 
         from fastpar.persist.arrays import shape_size
 
-        order = "F" if record.order == "F" else "C"
+        order: Any = "F" if record.order == "F" else "C"
         n_bytes = shape_size(record.shape) * record.dtype.itemsize
         if record.numpy_array_alignment_bytes is not None:
             self._source.read(self._source.read(1)[0])

@@ -109,7 +109,7 @@ class RecordReader:
         """Called by the unpickler for large strings."""
         view = memoryview(into)
         n_bytes = len(view)
-        while len(view):
+        while view:
             if not len(self._piece):
                 self._next_piece()
             n_taken = min(len(view), len(self._piece))
@@ -137,7 +137,9 @@ class RecordReader:
         expected = [made for (made,) in iter_unpack("<Q", self._verified(self._expect(fmt.END)))]
         found = self._checksums.values()
         if found and found != expected:
-            raise CorruptFileError(f"The memory of an array in the file is damaged (chunk {_first_difference(found, expected)}).")
+            raise CorruptFileError(
+                f"The memory of an array in the file is damaged (chunk {_first_difference(found, expected)})."
+            )
         self._source.finish()
 
     def close(self) -> None:
@@ -145,13 +147,15 @@ class RecordReader:
 
 
 def _first_difference(found: list[int], expected: list[int]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(found, expected)) if a != b), min(len(found), len(expected)))
+    return next(
+        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), min(len(found), len(expected))
+    )
 
 
 class Unpickler(pickle.Unpickler):
     """Makes arrays over the memory it is given, mapped or not, and asks which globals are allowed."""
 
-    def __init__(self, records: RecordReader, options: Options) -> None:
+    def __init__(self, records: Any, options: Options) -> None:
         super().__init__(records, buffers=records.buffers())
         self._options = options
 

@@ -22,9 +22,9 @@ def dtype(spec: Any) -> Any:
     return np.dtype(spec)
 
 
-def array(buffer: Any, spec: Any, shape: Any, order: str, kind: Any = None, state: Any = None) -> Any:
+def array(buffer: Any, spec: Any, shape: Any, order: Any, kind: Any = None, state: Any = None) -> Any:
     """An array over `buffer`, without a copy."""
-    made = np.ndarray(shape, dtype(spec), buffer, order=order)  # type: ignore[call-overload]
+    made = np.ndarray(shape, dtype(spec), buffer, order=order)
     return made if kind is None else subclass(made, kind, state)
 
 
@@ -48,7 +48,7 @@ def fill_objects(made: Any, members: list[Any]) -> None:
 
 
 def masked(data: Any, mask: Any, fill: Any, hard: bool, info: Any) -> Any:
-    made = np.ma.MaskedArray(data, np.ma.nomask if mask is None else mask, hard_mask=hard)
+    made: Any = np.ma.MaskedArray(data, np.ma.nomask if mask is None else mask, hard_mask=hard)
     if fill is not None:
         made.fill_value = fill[()]
     if info:
@@ -60,6 +60,4 @@ def scalar(spec: Any, block: bytes) -> Any:
     return np.ndarray((), dtype(spec), bytearray(block))[()]
 
 
-REBUILDERS = {
-    function.__name__: function for function in (array, dtype, scalar, masked, empty_objects, fill_objects)
-}
+REBUILDERS = {function.__name__: function for function in (array, dtype, scalar, masked, empty_objects, fill_objects)}

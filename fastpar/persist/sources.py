@@ -1,7 +1,7 @@
 """Where a reader's bytes come from: a plain file, a compressed one, or a mapped one.
 
-A source is read once, from front to back, by one thread. Memory it hands out for an array is either filled already, or a
-`Region` of a mapped file.
+A source is read once, from front to back, by one thread. Memory it hands out for an array is either filled already, or
+a `Region` of a mapped file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import mmap
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from fastpar.cpu import budget
 from fastpar.errors import CorruptFileError, TruncatedFileError
@@ -205,7 +205,7 @@ class BlockSource:
 class MappedSource:
     """A plain file mapped whole: raw memory is handed out as regions and not read, hence not verified."""
 
-    _ACCESS = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "r+": mmap.ACCESS_WRITE}
+    _ACCESS: ClassVar = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "r+": mmap.ACCESS_WRITE}
 
     def __init__(self, file: Any, start: int, mode: str) -> None:
         self._map = mmap.mmap(file.fileno(), 0, access=self._ACCESS[mode])

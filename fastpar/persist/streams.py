@@ -90,7 +90,7 @@ class Decompressed(io.RawIOBase):
                 raise TruncatedFileError("The compressed file ends too early.")
             try:
                 plain = self._decompressor.decompress(block, len(view))
-            except Exception as error:  # noqa: BLE001 - each codec has an error type of its own
+            except Exception as error:
                 raise CorruptFileError(f"The compressed file is damaged: {error}") from error
         view[: len(plain)] = plain
         return len(plain)

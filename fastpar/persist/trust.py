@@ -41,8 +41,8 @@ def check(module: str, name: str) -> None:
     """Raise `UntrustedFileError` unless `module.name` is allowed."""
     if (module, name) not in ALLOWED:
         raise UntrustedFileError(
-            f"The file names {module}.{name}, which load(trusted=False) refuses: it takes arrays, numbers, strings, dates "
-            "and containers. Load it without trusted=False if you know who wrote it."
+            f"The file names {module}.{name}, which load(trusted=False) refuses: it takes arrays, numbers, strings, "
+            "dates and containers. Load it without trusted=False if you know who wrote it."
         )
 
 

@@ -217,7 +217,7 @@ class BlockSink:
     def write(self, block: Any) -> None:
         view = memoryview(block)
         size = self._codec.block_bytes
-        while len(view):
+        while view:
             if not self._part and len(view) >= size:
                 self._submit(view[:size])  # without a copy
                 view = view[size:]

@@ -1,6 +1,7 @@
-/* A test framework of one page: checks that name the values' place, threads, a seeded generator, sizes from the command line.
+/* A test framework of one page: checks, threads, a seeded generator, sizes from the command line.
  *
- * A failed check ends the whole program from whichever thread it is in, so none can go unnoticed; a hang ends by SIGALRM.
+ * A failed check ends the whole program from whichever thread it is in, so none can go unnoticed. A hang ends by
+ * SIGALRM.
  */
 #ifndef FP_TEST_H
 #define FP_TEST_H

@@ -140,7 +140,9 @@ static void closed_queue_gives_its_tasks_to_the_closer(void)
 {
     fp_queue *queue = fp_queue_new(2);
     push(queue, 0, 5);
+    CHECK(!fp_queue_is_closed(queue));
     CHECK_EQ(fp_queue_close(queue, NULL, 0), 0);
+    CHECK(fp_queue_is_closed(queue));
     CHECK_EQ(fp_queue_take(queue, out, 1, &n_summoned), 0);
     CHECK_EQ(fp_queue_n_seated(queue), 0);
     CHECK_EQ(fp_queue_close(queue, out, 3), 3);

@@ -1,0 +1,21 @@
+"""Embarrassingly parallel loops with joblib's API on a compiled core.
+
+    from fastpar import Parallel, delayed
+    Parallel(n_jobs=4)(delayed(f)(x) for x in xs)
+"""
+
+from __future__ import annotations
+
+from fastpar.cpu import cpu_count
+from fastpar.logger import Logger, PrintTime
+from fastpar.parallel import (
+    Parallel,
+    ParallelBackendBase,
+    delayed,
+    effective_n_jobs,
+    parallel_backend,
+    parallel_config,
+    register_parallel_backend,
+)
+
+__version__ = "0.1.0"

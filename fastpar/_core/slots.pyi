@@ -1,0 +1,4 @@
+KEEP: dict[str, int]
+
+class Slots:
+    def __init__(self, keep: int) -> None: ...

@@ -1,0 +1,307 @@
+"""Which backend a call uses: the registry of names, the context managers that set one, and the rule that picks it.
+
+The rule: the argument of `Parallel`, then the innermost `parallel_config`, then the default; ``prefer`` decides where nobody
+named a backend, ``require="sharedmem"`` overrules a backend whose workers are processes. The settings live in a contextvar
+(`config`), so every thread and every asyncio task has its own; the registry is shared, written under the GIL or the
+dict's own lock, one key at a time.
+"""
+
+from __future__ import annotations
+
+from fastpar import config
+from fastpar.config import DEFAULTS, Config, Default
+from fastpar.engines.backend import ParallelBackendBase, SequentialBackend, ThreadingBackend
+from fastpar.errors import BackendUnavailableError
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
+
+#: Names that users may give, and what makes a backend of them.
+BACKENDS: dict[str, Callable[..., ParallelBackendBase]] = {
+    "threading": ThreadingBackend,
+    "threads": ThreadingBackend,
+    "sequential": SequentialBackend,
+    "serial": SequentialBackend,
+}
+
+#: Names that joblib has and that fastpar does not have yet.
+UNAVAILABLE = ("loky", "multiprocessing", "processes")
+
+DEFAULT_BACKEND = "threading"
+
+
+def available() -> dict[str, str]:
+    """The engines of this build, each with one line on its state."""
+    lines = {
+        "serial": "the plain loop, for n_jobs=1",
+        "threading": "threads of this process (default)",
+        "executor": "any concurrent.futures.Executor, passed as backend=",
+    }
+    foreign = sorted(set(BACKENDS) - {"threading", "threads", "sequential", "serial"})
+    lines.update((name, "registered by a third party") for name in foreign)
+    lines["processes"] = "not built yet"
+    return lines
+
+
+def register_parallel_backend(
+    name: str, factory: Callable[..., ParallelBackendBase], make_default: bool = False
+) -> None:
+    """Make a backend available under a name.
+
+    Parameters
+    ----------
+    name : str
+        What users pass as ``backend=``.
+    factory : callable
+        Returns a `ParallelBackendBase`; given ``nesting_level=`` and the user's backend parameters.
+    make_default : bool, default False
+        Whether it is used from now on where nobody names a backend.
+
+    Notes
+    -----
+    Safe in any thread. joblib's contract.
+    """
+    global DEFAULT_BACKEND  # noqa: PLW0603 -- joblib's contract: a process-wide default
+    BACKENDS[name] = factory
+    if make_default:
+        DEFAULT_BACKEND = name
+
+
+def make_backend(name: str, nesting_level: int | None, **params: Any) -> ParallelBackendBase:
+    """A backend from its name.
+
+    Raises
+    ------
+    BackendUnavailableError
+        For a name that is known but cannot be served here.
+    ValueError
+        For a name that nobody knows, listing those that are.
+    """
+    factory = BACKENDS.get(name)
+    if factory is not None:
+        return factory(nesting_level=nesting_level, **params)
+    if name in UNAVAILABLE:
+        raise BackendUnavailableError(
+            f"backend={name!r}: worker processes are not there yet; use backend='threading', which runs code that "
+            "releases the GIL in parallel, or leave backend out"
+        )
+    known = ", ".join(repr(known) for known in sorted(BACKENDS))
+    raise ValueError(f"backend={name!r} is not known, expected one of {known}, or register_parallel_backend it first")
+
+
+def as_backend(backend: Any, nesting_level: int | None, **params: Any) -> ParallelBackendBase:
+    """A backend from whatever a user may pass for one: a name, an instance, an executor, a multiprocessing context."""
+    if isinstance(backend, str):
+        return make_backend(backend, nesting_level, **params)
+    if params:
+        raise ValueError(
+            f"backend parameters {sorted(params)} go with a backend's name only: pass them to {type(backend).__name__}() itself"
+        )
+    if not isinstance(backend, ParallelBackendBase):
+        backend = _adapt(backend)
+    if backend.nesting_level is None:
+        backend.nesting_level = nesting_level
+    return backend
+
+
+def _adapt(backend: Any) -> ParallelBackendBase:
+    if isinstance(getattr(backend, "submit", None), type(_adapt.__get__(0))) and hasattr(backend, "shutdown"):
+        from fastpar.engines.executor import ExecutorBackend
+
+        return ExecutorBackend(backend)
+    if hasattr(backend, "Pool") and hasattr(backend, "Lock"):  # joblib's way to pass a multiprocessing context
+        return make_backend("multiprocessing", None)
+    raise TypeError(
+        "backend must be a name, a ParallelBackendBase instance, a concurrent.futures.Executor or a multiprocessing "
+        f"context, not {backend!r}"
+    )
+
+
+def find_backend(settings: Config, prefer: Any, require: Any, verbose: Any) -> tuple[ParallelBackendBase, Config]:
+    """The backend that the context and the hints ask for, and the settings that go with it.
+
+    Parameters
+    ----------
+    settings : Config
+        Those of the context.
+    prefer, require, verbose
+        Arguments of `Parallel`; `Default` where not given.
+    """
+    if prefer is DEFAULTS.prefer and require is DEFAULTS.require and settings is DEFAULTS:
+        return make_backend(DEFAULT_BACKEND, 0), settings  # by far the most common case
+    prefer = config.parse_choice("prefer", config.resolve("prefer", prefer, settings))
+    require = config.parse_choice("require", config.resolve("require", require, settings))
+    if prefer == "processes" and require == "sharedmem":
+        raise ValueError("prefer='processes' and require='sharedmem' exclude each other: leave one of them out")
+    named = config.resolve("backend", DEFAULTS.backend, settings)
+    backend = named if named is not None else make_backend(DEFAULT_BACKEND, 0)
+    if require == "sharedmem" and not backend.supports_sharedmem:
+        if named is not None and config.resolve("verbose", verbose, settings) >= 10:
+            print(  # noqa: T201 -- joblib's text, at joblib's level
+                f"Using ThreadingBackend as fastpar backend instead of {type(backend).__name__} as the latter does not "
+                "provide shared memory semantics."
+            )
+        return ThreadingBackend(nesting_level=backend.nesting_level), settings._replace(n_jobs=1)
+    if prefer == "threads" and named is None and not backend.uses_threads:
+        return ThreadingBackend(nesting_level=backend.nesting_level), settings._replace(n_jobs=1)
+    return backend, settings
+
+
+def get_active_backend(
+    prefer: Any = DEFAULTS.prefer, require: Any = DEFAULTS.require, verbose: Any = DEFAULTS.verbose
+) -> tuple[ParallelBackendBase, int | None]:
+    """The backend that `Parallel` would use here, and the configured n_jobs (None where nobody set one).
+
+    Parameters
+    ----------
+    prefer : {'processes', 'threads', None}
+        Hint for where no backend is named.
+    require : {'sharedmem', None}
+        Constraint.
+    verbose : int
+        At 10 and above a fall-back to threads is printed.
+    """
+    backend, settings = find_backend(config.current(), prefer, require, verbose)
+    return backend, config.resolve("n_jobs", DEFAULTS.n_jobs, settings)
+
+
+def effective_n_jobs(n_jobs: int | None = -1) -> int:
+    """How many tasks run at once when `n_jobs` is asked for here.
+
+    Parameters
+    ----------
+    n_jobs : int or None, default -1
+        As for `Parallel`. None is the context's n_jobs, or 1.
+
+    Raises
+    ------
+    ValueError
+        For 0.
+    """
+    if n_jobs == 1:
+        return 1
+    backend, configured = get_active_backend()
+    if n_jobs is None:
+        n_jobs = backend.default_n_jobs if configured is None else configured
+    return backend.effective_n_jobs(n_jobs)
+
+
+class parallel_config:  # noqa: N801 -- joblib's name
+    """Set defaults for the `Parallel` calls of a ``with`` block, or from now on.
+
+    Parameters
+    ----------
+    backend : str, ParallelBackendBase, Executor or None
+        What executes the tasks.
+    n_jobs, verbose, temp_folder, max_nbytes, mmap_mode, prefer, require
+        Defaults for the arguments of `Parallel` of the same name.
+    inner_max_num_threads : int, optional
+        BLAS and OpenMP threads of each worker; by default its share of the CPUs.
+    **backend_params
+        Given to the backend's constructor; `backend` must be a name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown backend, and for backend parameters without a backend.
+
+    Notes
+    -----
+    The settings belong to the calling thread (and asyncio task): other threads do not see them. Without ``with`` they hold
+    until `unregister`. joblib's contract.
+
+    Examples
+    --------
+    >>> from fastpar import Parallel, delayed, parallel_config
+    >>> with parallel_config(backend="threading", n_jobs=2):
+    ...     Parallel()(delayed(abs)(x) for x in (-1, 2))
+    [1, 2]
+    """
+
+    def __init__(
+        self,
+        backend: Any = DEFAULTS.backend,
+        *,
+        n_jobs: Any = DEFAULTS.n_jobs,
+        verbose: Any = DEFAULTS.verbose,
+        temp_folder: Any = DEFAULTS.temp_folder,
+        max_nbytes: Any = DEFAULTS.max_nbytes,
+        mmap_mode: Any = DEFAULTS.mmap_mode,
+        prefer: Any = DEFAULTS.prefer,
+        require: Any = DEFAULTS.require,
+        inner_max_num_threads: int | None = None,
+        **backend_params: Any,
+    ) -> None:
+        self.old_parallel_config = config.current()
+        chosen = self._choose(backend, inner_max_num_threads, backend_params)
+        given = {
+            "backend": chosen,
+            "n_jobs": n_jobs,
+            "verbose": verbose,
+            "temp_folder": temp_folder,
+            "max_nbytes": max_nbytes,
+            "mmap_mode": mmap_mode,
+            "prefer": prefer,
+            "require": require,
+        }
+        given = {name: value for name, value in given.items() if not isinstance(value, Default)}
+        self.parallel_config = self.old_parallel_config._replace(**given)
+        config.activate(self.parallel_config)
+
+    def _choose(self, backend: Any, inner_max_num_threads: int | None, params: dict[str, Any]) -> Any:
+        if isinstance(backend, Default) or backend is None:
+            if inner_max_num_threads is not None or params:
+                raise ValueError("inner_max_num_threads and backend parameters need a backend: name it as well")
+            return backend
+        outer = config.resolve("backend", DEFAULTS.backend, self.old_parallel_config)
+        chosen = as_backend(backend, None, **params)
+        if inner_max_num_threads is not None:
+            if not chosen.supports_inner_max_num_threads:
+                raise ValueError(f"{type(chosen).__name__} cannot limit inner threads: leave inner_max_num_threads out")
+            chosen.inner_max_num_threads = inner_max_num_threads
+        if chosen.nesting_level is None:
+            chosen.nesting_level = 0 if outer is None else outer.nesting_level
+        return chosen
+
+    def __enter__(self) -> Any:
+        return self.parallel_config
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.unregister()
+
+    def unregister(self) -> None:
+        """Put the settings back that held before."""
+        config.activate(self.old_parallel_config)
+
+
+class parallel_backend(parallel_config):  # noqa: N801 -- joblib's name
+    """Set the backend for the `Parallel` calls of a ``with`` block: `parallel_config` with joblib's older signature.
+
+    Parameters
+    ----------
+    backend : str or ParallelBackendBase
+        What executes the tasks.
+    n_jobs : int, default -1
+        All CPUs unless said otherwise.
+    inner_max_num_threads : int, optional
+        BLAS and OpenMP threads of each worker.
+    **backend_params
+        Given to the backend's constructor.
+
+    Notes
+    -----
+    Entering it gives the pair ``(backend, n_jobs)``.
+    """
+
+    def __init__(
+        self, backend: Any, n_jobs: int = -1, inner_max_num_threads: int | None = None, **backend_params: Any
+    ) -> None:
+        super().__init__(backend, n_jobs=n_jobs, inner_max_num_threads=inner_max_num_threads, **backend_params)
+
+    def __enter__(self) -> tuple[ParallelBackendBase, int]:
+        return self.parallel_config.backend, self.parallel_config.n_jobs

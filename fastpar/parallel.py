@@ -1,0 +1,370 @@
+"""`Parallel`: reads the user's wishes, picks an engine, and hands the call to the run loop.
+
+A `Parallel` object holds settings; the state of a call is in its `Run`. One call at a time: a second one, from whatever
+thread, is an error. The other public names of joblib's module of this name are here too.
+"""
+
+from __future__ import annotations
+
+import time
+from _thread import allocate_lock
+
+from fastpar import config
+from fastpar._core.delayed import delayed
+from fastpar._core.slots import KEEP
+from fastpar._core.threads import run_serial
+from fastpar.config import DEFAULTS, Default
+from fastpar.engines.active import (
+    BACKENDS,
+    as_backend,
+    effective_n_jobs,
+    find_backend,
+    get_active_backend,
+    parallel_backend,
+    parallel_config,
+    register_parallel_backend,
+)
+from fastpar.engines.backend import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    ThreadingBackend,
+)
+from fastpar.engines.base import Plan
+from fastpar.engines.batches import BatchedCalls
+from fastpar.engines.serial import run_each
+from fastpar.errors import BackendUnavailableError, CallInProgressError, user_traceback
+from fastpar.logger import Logger
+from fastpar.runloop import collect, stream
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from types import TracebackType
+    from typing import Any, Literal
+
+    from fastpar._core.dispatch import Run
+
+__all__ = [
+    "BACKENDS",
+    "AutoBatchingMixin",
+    "BatchedCalls",
+    "FallbackToBackend",
+    "Parallel",
+    "ParallelBackendBase",
+    "SequentialBackend",
+    "ThreadingBackend",
+    "delayed",
+    "effective_n_jobs",
+    "get_active_backend",
+    "parallel_backend",
+    "parallel_config",
+    "register_parallel_backend",
+]
+
+#: Options of joblib's process backends. Where tasks run in threads they have no meaning, and no effect.
+PROCESS_OPTIONS = frozenset(
+    {"context", "env", "idle_worker_timeout", "initargs", "initializer", "kill_workers", "maxtasksperchild", "reuse"}
+)
+
+
+class Parallel(Logger):
+    """Run independent calls of functions in parallel.
+
+    *Serial equivalent*: ``[f(*args, **kwargs) for f, args, kwargs in tasks]``.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and so on.
+        By default what `parallel_config` says, else 1: the plain loop in the calling thread.
+    backend : str, ParallelBackendBase, concurrent.futures.Executor, optional
+        What executes the tasks; default ``"threading"``. A multiprocessing context is accepted for one too.
+    return_as : {'list', 'generator', 'generator_unordered'}
+        A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the tasks only
+        so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
+    verbose : int, optional
+        Messages on progress: none at 0, more with higher numbers, on stdout above 50. Default 0.
+    timeout : float, optional
+        Seconds that the oldest missing result may stay missing. Not used with one worker. Default None, no limit.
+    pre_dispatch : int or str
+        How far ahead of finished work the tasks are read, in batches: a number, an expression like the default
+        ``"2 * n_jobs"``, or ``"all"``.
+    batch_size : int or 'auto'
+        How many tasks a worker takes at once. The default ``"auto"`` measures tasks and makes batches as long as their
+        overhead asks for, a fraction of a millisecond.
+    temp_folder, max_nbytes, mmap_mode : optional
+        How large arrays reach worker processes; without effect on threads, which see the arrays themselves.
+    prefer : {'processes', 'threads'}, optional
+        Hint, for where nobody names a backend.
+    require : {'sharedmem'}, optional
+        Only a backend whose tasks see the caller's memory will do.
+    progress : bool, 'tqdm' or callable, optional
+        True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``, total
+        being None while it is not known.
+    inner_max_num_threads : int, optional
+        BLAS and OpenMP threads of each worker; by default its share of the CPUs.
+    **backend_kwargs
+        Options of the backend.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a wrong argument, naming it and the fix.
+
+    Notes
+    -----
+    The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that names the
+    task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is too, when the
+    running tasks have ended. Ctrl-C stops a run at once.
+
+    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be used in
+    different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
+
+    References
+    ----------
+    joblib 1.6, `joblib.Parallel`. Differences are listed in the README.
+
+    Examples
+    --------
+    >>> from math import sqrt
+    >>> from fastpar import Parallel, delayed
+    >>> Parallel(n_jobs=2)(delayed(sqrt)(i**2) for i in range(10))
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+    """
+
+    def __init__(
+        self,
+        n_jobs: int | None | Default = DEFAULTS.n_jobs,
+        backend: Any = DEFAULTS.backend,
+        return_as: Literal["list", "generator", "generator_unordered"] = "list",
+        verbose: float | Default = DEFAULTS.verbose,
+        timeout: float | None = None,
+        pre_dispatch: int | str = "2 * n_jobs",
+        batch_size: int | Literal["auto"] = "auto",
+        temp_folder: str | None | Default = DEFAULTS.temp_folder,
+        max_nbytes: int | str | None | Default = DEFAULTS.max_nbytes,
+        mmap_mode: str | None | Default = DEFAULTS.mmap_mode,
+        prefer: str | None | Default = DEFAULTS.prefer,
+        require: str | None | Default = DEFAULTS.require,
+        *,
+        progress: bool | str | Callable[[int, int | None, int], object] | None = None,
+        **backend_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        active, settings = find_backend(config.current(), prefer, require, verbose)
+        if backend is not DEFAULTS.backend and backend is not None:
+            active = as_backend(backend, active.nesting_level)
+        self._backend = active
+        if require == "sharedmem" and not active.supports_sharedmem:
+            raise ValueError(f"require='sharedmem' excludes {type(active).__name__}: use backend='threading'")
+        self.n_jobs = self._resolve_n_jobs(n_jobs, settings)
+        self.verbose = config.parse_verbose(config.resolve("verbose", verbose, settings))
+        self.timeout = config.parse_timeout(timeout)
+        self.pre_dispatch = pre_dispatch
+        self.batch_size = batch_size
+        self._batch_size = config.parse_batch_size(batch_size) or 0
+        self.return_as = config.parse_choice("return_as", return_as)
+        if self.return_generator and not active.supports_return_generator:
+            raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
+        self.progress = progress
+        self._backend_kwargs = self._resolve_options(
+            settings,
+            backend_kwargs,
+            temp_folder=temp_folder,
+            max_nbytes=max_nbytes,
+            mmap_mode=mmap_mode,
+            prefer=prefer,
+            require=require,
+        )
+        self._idle = allocate_lock()
+        self._n_managed = 0  # workers of a backend that stays configured between calls
+        self._run: Run | None = None
+        self._counts = (0, 0, 0, 0)
+        self.n_tasks: int | None = None
+
+    def _resolve_n_jobs(self, n_jobs: Any, settings: config.Config) -> int:
+        value = config.resolve("n_jobs", n_jobs, settings)
+        if value is None:
+            value = self._backend.default_n_jobs
+        config.parse_n_jobs(value, 1)  # 0 is an error here already, not when it is called
+        return int(value)
+
+    def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
+        """What `configure` of a backend is given."""
+        options = {name: config.resolve(name, value, settings) for name, value in known.items()}
+        options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
+        config.parse_choice("mmap_mode", options["mmap_mode"])
+        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
+        if given and isinstance(self._backend, (ThreadingBackend, SequentialBackend)):
+            _check_options(given)
+        return options | given
+
+    # ---- what users read while a call runs, and after it
+
+    @property
+    def return_generator(self) -> bool:
+        """Whether calls return a generator."""
+        return self.return_as != "list"
+
+    @property
+    def return_ordered(self) -> bool:
+        """Whether results come in the order of the tasks."""
+        return self.return_as != "generator_unordered"
+
+    @property
+    def n_dispatched_tasks(self) -> int:
+        """Tasks read from the iterable by the current or latest call."""
+        return self._current_counts()[0]
+
+    @property
+    def n_completed_tasks(self) -> int:
+        """Tasks of the current or latest call whose result is there."""
+        return self._current_counts()[1]
+
+    @property
+    def n_dispatched_batches(self) -> int:
+        """Batches that workers of the current or latest call took."""
+        return self._current_counts()[3]
+
+    def _current_counts(self) -> tuple[int, int, int, int]:
+        return self._counts if self._run is None else self._run.counts
+
+    # ---- calls
+
+    def __enter__(self) -> Parallel:
+        self._n_managed = self._configure_backend()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._n_managed = 0
+        if not self._idle.locked():  # else when the generator that is still in use ends
+            self._backend.terminate()
+
+    def _configure_backend(self) -> int:
+        """Let the backend get ready for calls; the number of its workers. It may name another backend in its place."""
+        try:
+            n_workers = self._backend.configure(n_jobs=self.n_jobs, parallel=self, **self._backend_kwargs)
+        except FallbackToBackend as fallback:
+            self._backend = fallback.backend
+            return self._configure_backend()
+        if n_workers == 0:
+            raise BackendUnavailableError(f"{type(self._backend).__name__} has no active worker: start some first")
+        return n_workers
+
+    def __call__(self, iterable: Iterable[Any]) -> Any:
+        """Run the tasks of an iterable.
+
+        Parameters
+        ----------
+        iterable : iterable
+            Tasks, made by ``delayed(function)(arguments)``.
+
+        Returns
+        -------
+        list or generator
+            The results; see `return_as`.
+
+        Raises
+        ------
+        CallInProgressError
+            If an earlier call of this object has not ended; a generator ends when it is exhausted or closed.
+        TimeoutError
+            See `timeout`.
+        """
+        n_workers = self._begin_call()
+        try:
+            if n_workers == 1:
+                results = self._call_serially(iterable)
+            else:
+                results = self._call_engine(iterable, n_workers)
+        except BaseException as error:
+            self._end_call()
+            raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
+        if not self.return_generator:
+            self._end_call()
+        return results
+
+    def _begin_call(self) -> int:
+        if not self._idle.acquire(blocking=False):
+            raise CallInProgressError(
+                "this Parallel object is in a call already: exhaust or close the generator of that call first, or use "
+                "another Parallel object"
+            )
+        try:
+            return self._n_managed or self._configure_backend()
+        except BaseException:
+            self._idle.release()
+            raise
+
+    def _end_call(self) -> None:
+        run = self._run
+        if run is not None:
+            self._counts = run.counts
+            self._run = None
+        if not self._n_managed:
+            self._backend.terminate()
+        self._idle.release()
+
+    def _call_serially(self, iterable: Iterable[Any]) -> Any:
+        results = run_serial(iter(iterable))
+        self._counts = (len(results),) * 4
+        return results
+
+    def _call_engine(self, iterable: Iterable[Any], n_workers: int) -> Any:
+        session = self._backend.engine.open(self._plan(iterable, n_workers))
+        self._run = session.run
+        limit_ns = None if self.timeout is None else int(self.timeout * 1e9)
+        if not self.return_generator:
+            return collect(session, limit_ns, None)
+        results = self._end_after(stream(session, limit_ns, None))
+        next(results)
+        return results
+
+    def _end_after(self, results: Iterator[Any]) -> Generator[Any, None, None]:
+        first = next(results)  # an error of this one is still __call__'s to deal with
+        try:
+            yield first
+            yield from results
+        except BaseException as error:
+            raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
+        finally:
+            self._end_call()
+
+    def _plan(self, iterable: Iterable[Any], n_workers: int) -> Plan:
+        self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
+        backend, n_jobs = self._backend.get_nested_backend()
+        nested = config.current()._replace(backend=backend, n_jobs=DEFAULTS.n_jobs if n_jobs is None else n_jobs)
+        pre_dispatch = config.parse_pre_dispatch(self.pre_dispatch, n_workers)
+        return Plan(
+            source=iter(iterable),
+            keep=KEEP[self.return_as],
+            n_workers=n_workers,
+            n_total=-1 if self.n_tasks is None else self.n_tasks,
+            pre_dispatch=-1 if pre_dispatch is None else pre_dispatch,
+            batch_size=self._batch_size,
+            times_tasks=self.timeout is not None,
+            inner_max_num_threads=self._inner_max_num_threads,
+            nested_config=nested,
+            keeps_backend=self._n_managed > 0,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n_jobs={self.n_jobs})"
+
+
+def _check_options(given: dict[str, Any]) -> None:
+    """Refuse options that no backend of ours has: most are slips of the pen."""
+    unknown = sorted(set(given) - PROCESS_OPTIONS)
+    if not unknown:
+        return
+    import difflib
+    import inspect
+
+    names = [*inspect.signature(Parallel).parameters, *PROCESS_OPTIONS]
+    close = difflib.get_close_matches(unknown[0], names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise TypeError(f"Parallel() got an unexpected argument {unknown[0]!r}{hint}")

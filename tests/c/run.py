@@ -1,0 +1,216 @@
+"""Builds and runs the tests of the C core: ``python tests/c/run.py [words]``, needs only a C compiler.
+
+Every program runs in four builds (release, debug, ASan with UBSan, TSan), those that wait also on the
+portable wait that other systems get. Then bugs are planted in copies of the core, one at a time, and a test
+must find each: a net that catches nothing proves nothing. One line per run; the exit status is 1 if any of
+them is wrong. With words, only runs whose name contains one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+CORE = TESTS.parent.parent / "src_c"
+COMPILER = os.environ.get("CC", "cc")
+FLAGS = ["-std=c11", "-g", "-pthread", "-Wall", "-Wextra", "-Werror"]
+TIMEOUT_S = 80
+
+ALL = ("fp_check.c", "fp_os_linux.c", "fp_os_posix.c", "fp_park.c", "fp_queue.c")
+#: The explorer brings its own system, made of coroutines.
+NO_SYSTEM = ("fp_check.c", "fp_park.c", "fp_queue.c")
+
+
+@dataclass(frozen=True)
+class Mode:
+    flags: tuple[str, ...]
+    slowness: int  # divides the iterations
+
+
+MODES = {
+    "release": Mode(("-O2",), 1),
+    "debug": Mode(("-O2", "-DFP_DEBUG"), 1),
+    "asan": Mode(("-O1", "-DFP_DEBUG", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"), 4),
+    "tsan": Mode(("-O1", "-DFP_DEBUG", "-fsanitize=thread"), 5),
+    "explore": Mode(("-O2", "-DFP_DEBUG", "-DFP_TEST_YIELD"), 1),
+}
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A mistake somebody could make: `right` is replaced by `wrong` in one file of the core."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+@dataclass(frozen=True)
+class Run:
+    program: str
+    mode: str
+    iterations: int = 0
+    seeds: tuple[int, ...] = (1,)
+    waits_by_condvar: bool = False
+    bug: Bug | None = None
+
+    @property
+    def name(self) -> str:
+        kind = self.mode + ("/condvar" if self.waits_by_condvar else "")
+        return f"{self.program:13} {kind:15}" + (f" must find: {self.bug.name}" if self.bug else "")
+
+
+EXPLORER_FINDS = [
+    Bug(
+        "who was woken to lock forgets the other sleepers",
+        "fp_park.c",
+        "while (fp_u32_exchange_acquire(&mutex->state, CONTENDED) != FREE)",
+        "while (fp_u32_cas_relaxed(&mutex->state, LOCKED, CONTENDED),"
+        " !fp_u32_cas_acquire(&mutex->state, FREE, LOCKED))",
+    ),
+    Bug(
+        "parking wipes a permit out",
+        "fp_park.c",
+        "if (fp_u32_cas_relaxed(&parker->state, EMPTY, PARKED))",
+        "fp_u32_store_relaxed(&parker->state, PARKED);",
+    ),
+    Bug(
+        "unparking looks first and stores then",
+        "fp_park.c",
+        "before = fp_u32_exchange_release(&parker->state, PERMIT);",
+        "before = fp_u32_load_relaxed(&parker->state); fp_u32_store_relaxed(&parker->state, PERMIT);",
+    ),
+    Bug(
+        "the seat is given up after nothing was found",
+        "fp_queue.c",
+        "seat_give_up_locked(queue); /* (Q3)",
+        "unlock(queue); fp_mutex_lock(&queue->lock); seat_give_up_locked(queue); /*",
+    ),
+    Bug(
+        "a take summons nobody",
+        "fp_queue.c",
+        "*n_summoned = summon_locked(queue); /* (Q2) */",
+        "",
+    ),
+    Bug(
+        "one worker is thought to be enough",
+        "fp_queue.c",
+        "n_seated == queue->n_seats",
+        "n_seated > 0",
+    ),
+    Bug(
+        "a summons reserves no seat",
+        "fp_queue.c",
+        "fp_u32_store_relaxed(&queue->n_seated, n_seated + 1);",
+        "",
+    ),
+]
+
+TSAN_FINDS = [
+    Bug(
+        f"no {order} in the {operation}",
+        "fp_atomic.h",
+        f"{call}, memory_order_{order}",
+        f"{call}, memory_order_relaxed",
+    )
+    for order, operation, call in [
+        ("release", "exchange", "atomic_exchange_explicit(word, value"),
+        ("acquire", "exchange", "atomic_exchange_explicit(word, value"),
+        ("acquire", "compare-and-swap", "(word, &expected, desired"),
+    ]
+]
+
+
+def runs():
+    for mode in ("release", "debug", "asan", "tsan"):
+        yield Run("test_queue", mode)
+        for waits_by_condvar in (False, True) if sys.platform == "linux" else (False,):
+            yield Run("test_park", mode, 20_000, waits_by_condvar=waits_by_condvar)
+            yield Run("stress_queue", mode, 400_000, (1, 2, 3), waits_by_condvar)
+    yield Run("test_explore", "explore")
+    yield from (Run("test_explore", "explore", bug=bug) for bug in EXPLORER_FINDS)
+    yield from (Run("test_park", "tsan", 20_000, bug=bug) for bug in TSAN_FINDS)
+
+
+def core_with(bug: Bug | None, directory: Path) -> Path:
+    if bug is None:
+        return CORE
+    shutil.copytree(CORE, directory / "core")
+    source = directory / "core" / bug.file
+    text = source.read_text()
+    if text.count(bug.right) != 1:
+        raise LookupError(f"{bug.file} has changed: {bug.right!r} is there {text.count(bug.right)} times")
+    source.write_text(text.replace(bug.right, bug.wrong))
+    return directory / "core"
+
+
+def build(run: Run, directory: Path) -> Path:
+    core = core_with(run.bug, directory)
+    sources = [TESTS / f"{run.program}.c", *(core / c for c in (NO_SYSTEM if run.mode == "explore" else ALL))]
+    flags = [*FLAGS, *MODES[run.mode].flags, f"-I{core}"]
+    flags += ["-DFP_OS_CONDVAR"] * run.waits_by_condvar + ["-Wno-error"] * (run.bug is not None)
+    program = directory / run.program
+    command = [COMPILER, *flags, *map(str, sources), "-o", str(program)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise ChildProcessError(f"{' '.join(command)}\n{result.stderr}")
+    return program
+
+
+def fixed_addresses() -> list[str]:
+    """TSan of older compilers does not know how far recent kernels scatter memory."""
+    prefix = ["setarch", platform.machine(), "-R"]
+    works = shutil.which("setarch") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0
+    return prefix if works else []
+
+
+def execute(run: Run, program: Path, seed: int, prefix: list[str]) -> tuple[bool, str]:
+    iterations = run.iterations // MODES[run.mode].slowness
+    command = [*prefix, str(program), "--seed", str(seed), "--threads", "4", "--iterations", str(iterations)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    return result.returncode == 0, f"{' '.join(command)}: status {result.returncode}\n{result.stderr}"
+
+
+def outcome(run: Run) -> tuple[bool, str]:
+    """Whether the run went as it should, and what it said. A planted bug should make it fail."""
+    prefix = fixed_addresses() if run.mode == "tsan" else []
+    with tempfile.TemporaryDirectory(prefix="fastpar-c-") as directory:
+        try:
+            program = build(run, Path(directory))
+            results = [execute(run, program, seed, prefix) for seed in run.seeds]
+        except (LookupError, ChildProcessError, subprocess.TimeoutExpired) as error:
+            return False, str(error)
+    passed = all(ok for ok, _ in results)
+    return passed != bool(run.bug), "\n".join(said for ok, said in results if ok == bool(run.bug))
+
+
+def report(run: Run) -> bool:
+    start_s = time.monotonic()
+    ok, said = outcome(run)
+    print(f"{'ok' if ok else 'WRONG':5} {run.name} {time.monotonic() - start_s:.1f} s", flush=True)
+    if not ok:
+        print(said, flush=True)
+    return ok
+
+
+def main(words: list[str]) -> int:
+    chosen = [run for run in runs() if not words or any(word in run.name for word in words)]
+    start_s = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(report, chosen))
+    print(f"{sum(results)} of {len(results)} as they should be, {time.monotonic() - start_s:.0f} s")
+    return 0 if results and all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
