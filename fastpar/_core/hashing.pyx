@@ -37,7 +37,6 @@ from fastpar.errors import UnhashableError
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
-    int Py_EnterRecursiveCall(const char *where) except -1
     void Py_LeaveRecursiveCall()
 
 cdef extern from *:
@@ -46,10 +45,14 @@ cdef extern from *:
     static inline void fp_store_le64(unsigned char *to, unsigned long long value) {
         for (int i = 0; i < 8; i++) to[i] = (unsigned char)(value >> (8 * i));
     }
+    static inline int fp_enter_recursion(const char *where) {
+        return Py_EnterRecursiveCall(where) ? -1 : 0;  /* not zero on error: 1 or -1, as the Python goes */
+    }
     static inline unsigned long long fp_double_bits(double value) {
         union { double d; unsigned long long u; } both; both.d = value; return both.u;
     }
     """
+    int fp_enter_recursion(const char *where) except -1
     void fp_store_le64(unsigned char *to, uint64_t value) noexcept nogil
     uint64_t fp_double_bits(double value) noexcept nogil
 
@@ -260,7 +263,7 @@ cdef class Walk:
         cdef object outer_stream = self.stream
         self.start, self.stream, self.lowest = start, None, NOWHERE
         self.depth += 1
-        Py_EnterRecursiveCall(b" while hashing an object")
+        fp_enter_recursion(b" while hashing an object")
         try:
             self.members(obj, kind)
         finally:
