@@ -1,9 +1,9 @@
 """Which backend a call uses: the registry of names, the context managers that set one, and the rule that picks it.
 
-The rule: the argument of `Parallel`, then the innermost `parallel_config`, then the default; ``prefer`` decides where nobody
-named a backend, ``require="sharedmem"`` overrules a backend whose workers are processes. The settings live in a contextvar
-(`config`), so every thread and every asyncio task has its own; the registry is shared, written under the GIL or the
-dict's own lock, one key at a time.
+The rule: the argument of `Parallel`, then the innermost `parallel_config`, then the default; ``prefer`` decides where
+nobody named a backend, ``require="sharedmem"`` overrules a backend whose workers are processes. The settings live in a
+contextvar (`config`), so every thread and every asyncio task has its own; the registry is shared, written under the GIL
+or the dict's own lock, one key at a time.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def as_backend(backend: Any, nesting_level: int | None, **params: Any) -> Parall
         return make_backend(backend, nesting_level, **params)
     if params:
         raise ValueError(
-            f"backend parameters {sorted(params)} go with a backend's name only: pass them to {type(backend).__name__}() itself"
+            f"backend parameters {sorted(params)} go with a backend's name only: "
+            f"pass them to {type(backend).__name__}() itself"
         )
     return _nest(backend if isinstance(backend, ParallelBackendBase) else _adapt(backend), nesting_level)
 
@@ -216,8 +217,8 @@ class parallel_config:  # noqa: N801 -- joblib's name
 
     Notes
     -----
-    The settings belong to the calling thread (and asyncio task): other threads do not see them. Without ``with`` they hold
-    until `unregister`. joblib's contract.
+    The settings belong to the calling thread (and asyncio task): other threads do not see them. Without ``with`` they
+    hold until `unregister`. joblib's contract.
 
     Examples
     --------

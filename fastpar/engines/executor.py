@@ -1,8 +1,8 @@
 """Runs calls on any `concurrent.futures.Executor`: a pool of the user's own, dask's, mpi4py's, ...
 
-An executor is a backend of the callback kind, so `foreign` does the work. What is added here: tasks are timed where they run,
-so batches grow to what their overhead asks for; functions of ``__main__`` and lambdas travel by value; and a call that ends
-early cancels its own futures, and nobody else's. The executor stays the user's: it is never shut down.
+An executor is a backend of the callback kind, so `foreign` does the work. What is added here: tasks are timed where they
+run, so batches grow to what their overhead asks for; functions of ``__main__`` and lambdas travel by value; and a call
+that ends early cancels its own futures, and nobody else's. The executor stays the user's: it is never shut down.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TimedCalls(BatchedCalls):
     Attributes
     ----------
     identity : bytes
-        Tells apart batches of equal content: clusters that name work by what is in it (dask) would run them once for all.
+        Tells calls apart: clusters that name work by what is in it (dask) would run equal batches once for all.
     n_cpus : int or None
         CPUs for calls made inside the tasks, where the worker is a thread of the calling process.
     """
@@ -89,7 +89,7 @@ class ExecutorSession(ForeignSession):
         super().__init__(backend, plan)
 
     def _calls(self, batch: Batch) -> TimedCalls:
-        calls = TimedCalls.starting_at(first_index(batch), batch, self._nested)
+        calls = TimedCalls(batch, self._nested, first_index=first_index(batch))
         calls.identity, calls.n_cpus = self._identity, self._n_cpus
         return calls
 
@@ -108,7 +108,13 @@ class ExecutorSession(ForeignSession):
 class ExecutorEngine(ForeignEngine):
     """An executor as an engine."""
 
-    session_type = ExecutorSession
+    def __init__(self, backend: ExecutorBackend) -> None:
+        super().__init__(backend)
+        self._executor_backend = backend
+
+    def open(self, plan: Plan) -> ExecutorSession:
+        """Begin a call on the executor."""
+        return ExecutorSession(self._executor_backend, plan)
 
 
 class ExecutorBackend(ParallelBackendBase):
@@ -123,9 +129,9 @@ class ExecutorBackend(ParallelBackendBase):
 
     Notes
     -----
-    Where nobody gives `n_jobs` it is -1: the executor's number of workers where it tells, else that of the CPUs. A positive
-    `n_jobs` is taken as it is, and says how many batches are kept at the executor at once (`pre_dispatch`). As everywhere,
-    n_jobs=1 is the plain loop in the calling thread.
+    Where nobody gives `n_jobs` it is -1: the executor's number of workers where it tells, else that of the CPUs. A
+    positive `n_jobs` is taken as it is, and says how many batches are kept at the executor at once (`pre_dispatch`). As
+    everywhere, n_jobs=1 is the plain loop in the calling thread.
 
     Serves calls from several threads at once. A task that waits for its own executor may wait for ever: calls inside
     tasks use threads unless told otherwise, so this takes passing the executor on by hand.
