@@ -89,7 +89,8 @@ def _wrap_class(cls: type, keep_wrapper: bool) -> type:
         PickledByValue.__init__(self, cls(*args, **kwargs), keep_wrapper)
 
     kind = CallableByValue if is_callable else PickledByValue
-    return type(cls.__name__, (kind,), {"__init__": wrap_instance, "__doc__": cls.__doc__, "__module__": cls.__module__})
+    attributes = {"__init__": wrap_instance, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, (kind,), attributes)
 
 
 def _restore(pickled: bytes, keep_wrapper: bool) -> Any:

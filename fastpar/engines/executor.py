@@ -1,6 +1,6 @@
 """Runs calls on any `concurrent.futures.Executor`: a pool of the user's own, dask's, mpi4py's, ...
 
-An executor is a backend of the callback kind, so `foreign` does the work. What is added here: tasks are timed where they
+An executor is a backend of the callback kind, so `foreign` does the work. What is added: tasks are timed where they
 run, so batches grow to what their overhead asks for; functions of ``__main__`` and lambdas travel by value; and a call
 that ends early cancels its own futures, and nobody else's. The executor stays the user's: it is never shut down.
 """

@@ -96,7 +96,7 @@ class Job:
 
 
 class AskedJob(Job):
-    """One batch at a backend of the handle kind. Who acquires `claim` asks for the outcome: once, as backends expect."""
+    """One batch at a backend of the handle kind. Who acquires `claim` asks for its outcome: once, as they expect."""
 
     __slots__ = ("claim", "is_asked")
 
