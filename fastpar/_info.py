@@ -40,12 +40,12 @@ def main(argv: Sequence[str] = ()) -> int:
         What follows "info" on the command line; -h and --help explain.
     """
     if any(argument in ("-h", "--help") for argument in argv):
-        print(USAGE)  # noqa: T201 - this is the program's output
+        sys.stdout.write(f"{USAGE}\n")
         return 0
     if argv:
         sys.stderr.write(f"fastpar info takes no arguments, got {' '.join(argv)}\n")
         return 2
-    print("\n".join(lines()))  # noqa: T201 - this is the program's output
+    sys.stdout.write("\n".join([*lines(), ""]))
     return 0
 
 

@@ -224,8 +224,9 @@ class TestBar:
 
 
 class TestTqdm:
-    def test_follows_the_counts(self, capsys):
-        pytest.importorskip("tqdm")
+    def test_follows_the_counts(self, capsys, monkeypatch):
+        tqdm = pytest.importorskip("tqdm")
+        monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)  # it would start a thread that stays
         reporter = Tqdm()
         reporter.start(None)
         reporter.update(3, None)
