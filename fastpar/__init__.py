@@ -17,5 +17,6 @@ from fastpar.parallel import (
     parallel_config,
     register_parallel_backend,
 )
+from fastpar.wrapping import wrap_non_picklable_objects
 
 __version__ = "0.1.0"

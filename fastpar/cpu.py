@@ -15,8 +15,6 @@ from collections import namedtuple
 from contextvars import ContextVar, Token
 from time import monotonic
 
-from fastpar import _cgroup
-
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -134,6 +132,8 @@ def _read_machine(file_system: str) -> _Machine:
     global _machine  # noqa: PLW0603 - the cache described at the top of this file
     machine, now = _machine, monotonic()
     if now >= machine.expires or machine.file_system != file_system:
+        from fastpar import _cgroup
+
         quotas = tuple(Limit("cgroup quota", n, source) for n, source in _cgroup.quotas(file_system))
         _machine = machine = _Machine(now + KEEP_S, file_system, os.cpu_count() or 1, quotas)
     return machine
@@ -165,6 +165,8 @@ def _physical_cores(cpus: Set[int] | range, file_system: str) -> Limit:
 
 
 def _first_text(*paths: str) -> str:
+    from fastpar import _cgroup
+
     for path in paths:
         text = _cgroup.read(path)
         if text:

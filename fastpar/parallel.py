@@ -6,7 +6,7 @@ thread, is an error. The other public names of joblib's module of this name are 
 
 from __future__ import annotations
 
-import time
+import sys
 from _thread import allocate_lock
 
 from fastpar import config
@@ -36,6 +36,7 @@ from fastpar.engines.batches import BatchedCalls
 from fastpar.engines.serial import run_each
 from fastpar.errors import BackendUnavailableError, CallInProgressError, user_traceback
 from fastpar.logger import Logger
+from fastpar.progress import make_reporter, parse_progress
 from fastpar.runloop import collect, stream
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Literal
 
-    from fastpar._core.dispatch import Run
+    from fastpar.engines.base import Session
+    from fastpar.progress import Reporter
 
 __all__ = [
     "BACKENDS",
@@ -168,7 +170,7 @@ class Parallel(Logger):
         self.return_as = config.parse_choice("return_as", return_as)
         if self.return_generator and not active.supports_return_generator:
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
-        self.progress = progress
+        self.progress = parse_progress(progress)
         self._backend_kwargs = self._resolve_options(
             settings,
             backend_kwargs,
@@ -180,8 +182,9 @@ class Parallel(Logger):
         )
         self._idle = allocate_lock()
         self._n_managed = 0  # workers of a backend that stays configured between calls
-        self._run: Run | None = None
+        self._session: Session | None = None
         self._counts = (0, 0, 0, 0)
+        self._reporter: Reporter | None = None
         self.n_tasks: int | None = None
 
     def _resolve_n_jobs(self, n_jobs: Any, settings: config.Config) -> int:
@@ -228,8 +231,22 @@ class Parallel(Logger):
         """Batches that workers of the current or latest call took."""
         return self._current_counts()[3]
 
+    def print_progress(self) -> None:
+        """Show how far the call is, as `verbose` and `progress` ask for.
+
+        Called in the calling thread when tasks have been completed. A subclass may show something else, from
+        `n_completed_tasks`, `n_dispatched_tasks` and `n_tasks`.
+        """
+        if self._reporter is not None:
+            self._reporter.update(self.n_completed_tasks, self._n_total())
+
+    def _n_total(self) -> int | None:
+        if self._session is None or self._session.run.n_total < 0:
+            return self.n_tasks
+        return self._session.run.n_total
+
     def _current_counts(self) -> tuple[int, int, int, int]:
-        return self._counts if self._run is None else self._run.counts
+        return self._counts if self._session is None else self._session.run.counts
 
     # ---- calls
 
@@ -277,15 +294,20 @@ class Parallel(Logger):
         """
         n_workers = self._begin_call()
         try:
-            if n_workers == 1:
-                results = self._call_serially(iterable)
+            self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None
+            watch = self._start_reporting(n_workers)
+            if n_workers > 1:
+                results = self._call_engine(iterable, n_workers, watch)
+            elif watch is None and not self.return_generator:
+                results = run_serial(iter(iterable))
+                self._counts = (len(results),) * 4
             else:
-                results = self._call_engine(iterable, n_workers)
+                results = self._call_serially(iterable, watch)
         except BaseException as error:
-            self._end_call()
+            self._end_call(completed=False)
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         if not self.return_generator:
-            self._end_call()
+            self._end_call(completed=True)
         return results
 
     def _begin_call(self) -> int:
@@ -300,42 +322,75 @@ class Parallel(Logger):
             self._idle.release()
             raise
 
-    def _end_call(self) -> None:
-        run = self._run
-        if run is not None:
-            self._counts = run.counts
-            self._run = None
+    def _start_reporting(self, n_workers: int) -> Callable[[], object] | None:
+        """What to call when tasks have been completed, if anybody wants to know."""
+        if self.verbose or self.progress:
+            self._reporter = make_reporter(
+                repr(self),
+                verbose=self.verbose,
+                progress=self.progress,
+                backend=type(self._backend).__name__,
+                n_workers=n_workers,
+            )
+        if self._reporter is not None:
+            self._reporter.start(self.n_tasks)
+        elif getattr(self.print_progress, "__func__", None) is _PRINT_PROGRESS:
+            return None
+        return self.print_progress
+
+    def _end_call(self, *, completed: bool) -> None:
+        n_total, n_failed, advice = self._n_total(), 0, None
+        session, self._session = self._session, None
+        if session is not None:
+            self._counts = session.run.counts
+            n_failed = int(session.run.failure is not None)
+            advice = session.advice() if self.verbose else None
+        reporter, self._reporter = self._reporter, None
         if not self._n_managed:
             self._backend.terminate()
         self._idle.release()
+        if reporter is not None:
+            reporter.finish(self.n_completed_tasks, n_total, n_failed, completed=completed)
+        if advice is not None:
+            print(f"[{self!r}]: {advice}", file=sys.stderr)  # noqa: T201 -- part of what verbose shows
 
-    def _call_serially(self, iterable: Iterable[Any]) -> Any:
-        results = run_serial(iter(iterable))
-        self._counts = (len(results),) * 4
-        return results
+    def _call_serially(self, iterable: Iterable[Any], watch: Callable[[], object] | None) -> Any:
+        def note(n_completed: int) -> None:
+            self._counts = (n_completed,) * 4
+            if watch is not None and n_completed:
+                watch()
 
-    def _call_engine(self, iterable: Iterable[Any], n_workers: int) -> Any:
+        results = run_each(iter(iterable), note)
+        return self._end_after(results) if self.return_generator else list(results)
+
+    def _call_engine(self, iterable: Iterable[Any], n_workers: int, watch: Callable[[], object] | None) -> Any:
         session = self._backend.engine.open(self._plan(iterable, n_workers))
-        self._run = session.run
+        self._session = session
         limit_ns = None if self.timeout is None else int(self.timeout * 1e9)
         if not self.return_generator:
-            return collect(session, limit_ns, None)
-        results = self._end_after(stream(session, limit_ns, None))
-        next(results)
-        return results
+            return collect(session, limit_ns, watch)
+        results = stream(session, limit_ns, watch)
+        next(results)  # an error of the first step is __call__'s to deal with
+        return self._end_after(results)
 
     def _end_after(self, results: Iterator[Any]) -> Generator[Any, None, None]:
-        first = next(results)  # an error of this one is still __call__'s to deal with
+        """Pass results on; the call ends with them."""
+        ended = self._started(results)
+        next(ended)
+        return ended
+
+    def _started(self, results: Iterator[Any]) -> Generator[Any, None, None]:
+        completed = False
         try:
-            yield first
+            yield None
             yield from results
+            completed = True
         except BaseException as error:
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         finally:
-            self._end_call()
+            self._end_call(completed=completed)
 
     def _plan(self, iterable: Iterable[Any], n_workers: int) -> Plan:
-        self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
         backend, n_jobs = self._backend.get_nested_backend()
         nested = config.current()._replace(backend=backend, n_jobs=DEFAULTS.n_jobs if n_jobs is None else n_jobs)
         pre_dispatch = config.parse_pre_dispatch(self.pre_dispatch, n_workers)
@@ -354,6 +409,9 @@ class Parallel(Logger):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
+
+
+_PRINT_PROGRESS = Parallel.print_progress  # to notice a subclass or a user's patch that shows its own
 
 
 def _check_options(given: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] |
                 yield result
                 continue
             _raise_failure(run)
-            if run.counts[2] == run.n_total:
+            if not run.is_open and run.counts[2] == run.n_total:  # while it is open, the total is what __len__ said
                 return
             if limit_ns is None:
                 _step(session, -1)

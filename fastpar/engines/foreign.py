@@ -1,13 +1,14 @@
-"""Runs calls on the backends of third parties: subclasses of `ParallelBackendBase` that submit batches to workers of their own.
+"""Runs calls on the backends of third parties: those that submit batches to workers of their own.
 
-The calling thread drives: it reads the source, submits batches until the window is full, and waits for a message that one of
-them has ended. Messages come through a `SimpleQueue`, from whatever thread the backend calls back in; the run itself and the
-backend's other methods are touched by the calling thread alone.
+The calling thread drives: it reads the source, submits batches until the window is full, and waits for a message that
+one of them has ended. Messages come through a `SimpleQueue`, from whatever thread the backend calls back in; the run
+itself and the backend's other methods are touched by the calling thread alone.
 
-A backend reports the end of a batch in one of two ways. The *callback* kind (``supports_retrieve_callback``) gives the outcome
-to the callback. The *handle* kind, joblib's older one, calls back without an outcome, or not at all when a task has raised,
-and has to be asked with the handle that `submit` gave. Whoever waits for one handle cannot notice that another is ready, so
-for this kind an `Asker` thread waits for the oldest, while the calling thread asks for those that have called back.
+A backend reports the end of a batch in one of two ways. The *callback* kind (``supports_retrieve_callback``) gives the
+outcome to the callback. The *handle* kind, joblib's older one, calls back without an outcome, or not at all when a
+task has raised, and has to be asked with the handle that `submit` gave. Whoever waits for one handle cannot notice that
+another is ready, so for this kind an `Asker` thread waits for the oldest, while the calling thread asks for those that
+have called back.
 
 Not its job: `configure` and `terminate`, which belong to the `Parallel` object and not to one call.
 """
@@ -52,7 +53,17 @@ class Job:
         From submission to the end.
     """
 
-    __slots__ = ("_backend", "_error", "_mailbox", "_results", "_started_ns", "batch", "batch_size", "duration_ns", "handle")
+    __slots__ = (
+        "_backend",
+        "_error",
+        "_mailbox",
+        "_results",
+        "_started_ns",
+        "batch",
+        "batch_size",
+        "duration_ns",
+        "handle",
+    )
 
     def __init__(self, batch: Batch, backend: ParallelBackendBase, mailbox: SimpleQueue[Job]) -> None:
         self.batch = batch
@@ -85,7 +96,7 @@ class Job:
 
 
 class AskedJob(Job):
-    """One batch at a backend of the handle kind. Whoever acquires `claim` asks for the outcome: once, as backends expect."""
+    """One batch at a backend of the handle kind. Who acquires `claim` asks for its outcome: once, as they expect."""
 
     __slots__ = ("claim", "is_asked")
 
@@ -174,6 +185,10 @@ class ForeignSession:
             if left_ns <= 0 <= timeout_ns or not self._await_report(None if timeout_ns < 0 else left_ns / 1e9):
                 return False
 
+    def advice(self) -> str | None:
+        """None: what its tasks do with the CPUs is the backend's affair."""
+        return None
+
     def close(self) -> None:
         """Have the backend drop what still runs if nobody wants it, and end the call."""
         is_complete = self.run.phase == "finished"
@@ -191,7 +206,7 @@ class ForeignSession:
 
     def _calls(self, batch: Batch) -> BatchedCalls:
         """What a worker is to call."""
-        return BatchedCalls.starting_at(first_index(batch), batch, self._nested)
+        return BatchedCalls(batch, self._nested, first_index=first_index(batch))
 
     def _next_size(self) -> int:
         """Tasks a batch, for batch_size='auto'; 0 leaves it to the run's own measurements."""
@@ -271,8 +286,6 @@ class ForeignEngine:
         Configured already.
     """
 
-    session_type = ForeignSession
-
     def __init__(self, backend: ParallelBackendBase) -> None:
         self._backend = backend
         self.name = type(backend).__name__
@@ -285,4 +298,4 @@ class ForeignEngine:
 
     def open(self, plan: Plan) -> ForeignSession:
         """Begin a call on the backend."""
-        return self.session_type(self._backend, plan)
+        return ForeignSession(self._backend, plan)

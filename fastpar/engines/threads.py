@@ -15,7 +15,7 @@ from contextvars import copy_context
 from fastpar import config, cpu
 from fastpar._core.batching import BatchSizer
 from fastpar._core.dispatch import Run
-from fastpar._core.slots import Slots
+from fastpar._core.slots import KEEP, Slots
 from fastpar._core.threads import Team, ThreadPool
 from fastpar.engines.base import Capabilities, Plan
 from fastpar.engines.inner_threads import limit
@@ -46,7 +46,9 @@ class ThreadSession:
         context = copy_context()
         context.run(config.activate, plan.nested_config)
         context.run(cpu.enter_share, cpu.share(n_cpus, n_workers, n_workers - 1))
-        self._team = Team(pool, context, n_workers, enter, caller_helps=not plan.times_tasks)
+        # Not the reader of a generator: a later task may wait for what the reader does with an earlier result.
+        caller_helps = plan.keep == KEEP["list"] and not plan.times_tasks
+        self._team = Team(pool, context, n_workers, enter, caller_helps=caller_helps)
         self.run = Run(
             plan.source,
             Slots(plan.keep),

@@ -71,25 +71,34 @@ def test_what_was_queued_when_the_source_failed_is_dropped():
     assert len(begun) <= 2
 
 
-class Mislabelled:
-    """An iterable whose length is not how many tasks it holds."""
+class Mislabelled(list):
+    """A list whose length is not how many tasks it holds."""
 
-    def __init__(self, length, n_tasks):
-        self.length, self.n_tasks = length, n_tasks
+    def __init__(self, tasks, length):
+        super().__init__(tasks)
+        self.length = length
 
     def __len__(self):
         return self.length
-
-    def __iter__(self):
-        return (delayed(abs)(-place) for place in range(self.n_tasks))
 
 
 @pytest.mark.parametrize("length", [0, 3, 17, 20, 1000])
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("return_as", RETURN_AS)
 def test_a_length_that_is_wrong_loses_nothing(return_as, n_jobs, length):
-    results = Parallel(n_jobs=n_jobs, return_as=return_as, batch_size=1)(Mislabelled(length, 17))
+    tasks = Mislabelled([delayed(abs)(-place) for place in range(17)], length)
+    results = Parallel(n_jobs=n_jobs, return_as=return_as, batch_size=1)(tasks)
     assert sorted(results) == list(range(17))
+
+
+@pytest.mark.parametrize("return_as", RETURN_AS[1:])
+def test_a_generator_does_not_end_where_a_wrong_length_says(return_as):
+    gate = threading.Event()
+    tasks = Mislabelled([delayed(abs)(-1), delayed(gate.wait)()], length=1)
+    results = Parallel(n_jobs=2, return_as=return_as, batch_size=1)(tasks)
+    assert next(results) == 1
+    threading.Timer(0.01, gate.set).start()
+    assert list(results) == [True]
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
