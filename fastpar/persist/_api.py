@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastpar.errors import ForeignFileError, TruncatedFileError
@@ -126,6 +127,8 @@ def load(
     Large arrays are read and verified by all threads that `fastpar.cpu_count` allows. Mapped arrays are not read, hence
     not verified. Only files from sources you trust should be loaded with ``trusted=True``.
 
+    A file that was ever mapped with "r+" is marked, for its arrays may have changed: they are not verified again.
+
     Thread and fork safety: any thread. A file that is replaced while it is read or mapped stays as it was.
     """
     from fastpar.persist.reader import Options
@@ -154,13 +157,7 @@ def _load_file_object(file: Any, options: Options) -> Any:
     if isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)) and isinstance(file.name, str):
         return _load_file(file, options, start=file.tell())
     warnings.warn(f"{file!r} is no file on a disk, so mmap_mode={options.mmap_mode!r} is ignored.", stacklevel=3)
-    return _load_file(file, _unmapped(options), start=None)
-
-
-def _unmapped(options: Options) -> Options:
-    from dataclasses import replace
-
-    return replace(options, mmap_mode=None)
+    return _load_file(file, replace(options, mmap_mode=None), start=None)
 
 
 def _load_file(file: Any, options: Options, start: int | None) -> Any:
@@ -168,9 +165,9 @@ def _load_file(file: Any, options: Options, start: int | None) -> Any:
     from fastpar.persist import format as fmt
     from fastpar.persist.reader import read_object
     from fastpar.persist.sources import BlockSource, MappedSource, PlainSource, Source
-    from fastpar.persist.streams import read_exactly
+    from fastpar.persist.streams import read_exactly, read_up_to
 
-    first = file.read(len(fmt.MAGIC)) or b""
+    first = read_up_to(file, len(fmt.MAGIC))
     if first != fmt.MAGIC:
         return _load_other(file, first, options)
     header = fmt.unpack_header(first + read_exactly(file, fmt.HEADER_BYTES - len(first)))
@@ -180,10 +177,10 @@ def _load_file(file: Any, options: Options, start: int | None) -> Any:
             warn_compressed(file, options)
         source = BlockSource(file, header)
     elif options.mmap_mode is not None:
-        source = MappedSource(file, start or 0, options.mmap_mode)
+        source = MappedSource(file, start or 0, options.mmap_mode, header)
     else:
         source = PlainSource(file, _n_bytes(file, start), start)
-    return read_object(source, options)
+    return read_object(source, replace(options, verify=not header.flags & fmt.WRITTEN_THROUGH))
 
 
 def warn_compressed(file: Any, options: Options) -> None:

@@ -19,7 +19,7 @@ MAGIC = b"\x8eFPAR\r\n\x1a"
 VERSION = 1
 
 HEADER_BYTES = 64
-_HEADER = Struct("<8sHHI16s24xQ")  # magic, version, 0, bytes a block, codec, zeros, checksum of the 56 bytes before
+_HEADER = Struct("<8sHHI16s24xQ")  # magic, version, flags, bytes a block, codec, zeros, checksum of the 56 bytes before
 
 RECORD_BYTES = 24
 RECORD = Struct("<4sIQQ")  # kind, low half of the checksum of the other fields, payload bytes, payload checksum
@@ -38,9 +38,14 @@ CHUNK_BYTES = 1 << 23  # raw memory has a checksum for each part of this size
 MAX_BLOCK_BYTES = 1 << 26  # a header that asks for more is not ours
 
 
+#: The file was mapped for writing: from then on the checksums of its raw memory say nothing.
+WRITTEN_THROUGH = 1
+
+
 class Header(NamedTuple):
     codec: str  # "": plain
     block_bytes: int
+    flags: int = 0
 
 
 class Record(NamedTuple):
@@ -50,12 +55,12 @@ class Record(NamedTuple):
 
 
 def pack_header(header: Header) -> bytes:
-    made = _HEADER.pack(MAGIC, VERSION, 0, header.block_bytes, header.codec.encode("ascii"), 0)
+    made = _HEADER.pack(MAGIC, VERSION, header.flags, header.block_bytes, header.codec.encode("ascii"), 0)
     return made[:-8] + checksum(made[:-8]).to_bytes(8, "little")
 
 
 def unpack_header(block: bytes) -> Header:
-    _, version, _, block_bytes, codec, check = _HEADER.unpack(block)
+    _, version, flags, block_bytes, codec, check = _HEADER.unpack(block)
     if check != checksum(block[:-8]):
         raise CorruptFileError("The header of the file is damaged.")
     if version > VERSION:
@@ -64,7 +69,7 @@ def unpack_header(block: bytes) -> Header:
         )
     if block_bytes > MAX_BLOCK_BYTES:
         raise CorruptFileError(f"The header of the file asks for blocks of {block_bytes} bytes.")
-    return Header(codec.rstrip(b"\0").decode("ascii"), block_bytes)
+    return Header(codec.rstrip(b"\0").decode("ascii"), block_bytes, flags)
 
 
 def pack_record(kind: bytes, n_bytes: int, payload_checksum: int = 0) -> bytes:

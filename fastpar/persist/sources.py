@@ -207,13 +207,16 @@ class MappedSource:
 
     _ACCESS: ClassVar = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "r+": mmap.ACCESS_WRITE}
 
-    def __init__(self, file: Any, start: int, mode: str) -> None:
+    def __init__(self, file: Any, start: int, mode: str, header: fmt.Header) -> None:
         self._map = mmap.mmap(file.fileno(), 0, access=self._ACCESS[mode])
         self._view = memoryview(self._map)
         self._start = start
         self._position = start + fmt.HEADER_BYTES
         self._mode = mode
-        self._path = str(file.name)
+        self._path = os.fsdecode(file.name)
+        if mode == "r+":
+            marked = header._replace(flags=header.flags | fmt.WRITTEN_THROUGH)
+            self._map[start : start + fmt.HEADER_BYTES] = fmt.pack_header(marked)
 
     def read(self, n_bytes: int) -> memoryview:
         end = self._position + n_bytes

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastpar.errors import CorruptFileError, TruncatedFileError
 
-__all__ = ["Decompressed", "Prefixed", "read_exactly", "read_into"]
+__all__ = ["Decompressed", "Prefixed", "read_exactly", "read_into", "read_up_to"]
 
 #: Without knowing how much a stream holds, memory is taken in steps of this size.
 STEP_BYTES = 1 << 26
@@ -33,6 +33,17 @@ def read_exactly(file: Any, n_bytes: int) -> bytes:
         blocks.append(block)
         missing -= len(block)
     return b"".join(blocks)
+
+
+def read_up_to(file: Any, n_bytes: int) -> bytes:
+    """The next n_bytes of a file, or fewer at its end; unbuffered files give fewer before it."""
+    block: bytes = file.read(n_bytes) or b""
+    while 0 < len(block) < n_bytes:
+        more = file.read(n_bytes - len(block))
+        if not more:
+            break
+        block += more
+    return block
 
 
 def read_into(file: Any, view: memoryview) -> None:
