@@ -11,6 +11,7 @@ Any thread may call these functions. The cache below is written with whole entri
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
 import linecache
 import os
@@ -29,6 +30,9 @@ _known: dict[int, tuple[weakref.ref[types.CodeType], str]] = {}
 
 #: Source written after this moment may not be what the code in memory was compiled from.
 _STARTED = time.time()
+
+#: A flag of code objects since Python 3.13.
+_HAS_DOCSTRING = 0x4000000
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -141,17 +145,21 @@ def bytecode_fingerprint(code: types.CodeType) -> str:
 
 
 def _bytecode(code: types.CodeType) -> list[str]:
-    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-    words = [code.co_name, code.co_code.hex(), repr(shape), repr(names)]
-    for position, constant in enumerate(code.co_consts):
-        if isinstance(constant, types.CodeType):
-            words += _bytecode(constant)
-        elif isinstance(constant, frozenset):
-            words += sorted(map(repr, constant))
-        elif position or not isinstance(constant, str):  # the first one may be the docstring
-            words.append(repr(constant))
+    """Instructions with what they refer to in the place of where it is stored, which a docstring would shift."""
+    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_HAS_DOCSTRING)
+    words = [code.co_name, repr(shape), repr(code.co_varnames), repr(code.co_freevars)]
+    for instruction in dis.get_instructions(code):
+        words.append(instruction.opname)
+        words += _referred(instruction.argval)
     return words
+
+
+def _referred(thing: Any) -> list[str]:
+    if isinstance(thing, types.CodeType):
+        return _bytecode(thing)
+    if isinstance(thing, frozenset):
+        return sorted(map(repr, thing))
+    return [repr(thing)]
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 from io import BytesIO
 from typing import Any
 
-from fastpar.errors import CorruptFileError, PersistError
+from fastpar.errors import CorruptFileError, PersistError, TruncatedFileError
 from fastpar.memory.store import Store
 from fastpar.persist import format as fmt
+from fastpar.persist._api import load_own
 from fastpar.persist.codecs import Codec
+from fastpar.persist.reader import Options
 from fastpar.persist.writer import write_object
 
 __all__ = ["HEAD_BYTES", "MISSING", "damage", "metadata", "read", "write"]
@@ -24,6 +27,7 @@ HEAD_BYTES = 1 << 16
 MISSING = object()
 
 _PLAIN_HEADER = fmt.pack_header(fmt.Header("", 0))
+_END = fmt.pack_record(fmt.END, 0, fmt.checksum(b""))
 
 
 def write(
@@ -54,42 +58,46 @@ def read(store: Store, folder: str, digest: str, mmap_mode: str | None = None) -
 
 
 def _decode(block: bytes) -> Any:
-    """A whole entry in memory. The common one: plain, one piece of pickle, no raw memory."""
-    view = memoryview(block)
-    if block.startswith(_PLAIN_HEADER):
-        kind, _, n_bytes, check = fmt.RECORD.unpack_from(block, start := fmt.HEADER_BYTES)
+    """A whole entry in memory. The common one: plain, one piece of pickle, no raw memory.
+
+    Everything that the value depends on is verified; the metadata, which it does not, is passed over.
+    """
+    if not block.startswith(_PLAIN_HEADER):
+        return _load(BytesIO(block))
+    start = fmt.HEADER_BYTES
+    try:
+        kind, _, n_bytes, _ = fmt.RECORD.unpack_from(block, start)
         if kind == fmt.META:
             start += fmt.RECORD_BYTES + n_bytes
-            kind, _, n_bytes, check = fmt.RECORD.unpack_from(block, start)
-        end = start + fmt.RECORD_BYTES + n_bytes
-        if kind == fmt.PICKLE and block.startswith(fmt.END, end) and len(block) == end + fmt.RECORD_BYTES:
-            payload = view[end - n_bytes : end]
-            if fmt.checksum(payload) != check:
-                raise CorruptFileError("The entry is damaged.")
-            return pickle.loads(payload)
-    return _load(BytesIO(block), None)
+        record = fmt.unpack_record(block[start : start + fmt.RECORD_BYTES])
+    except struct.error:
+        raise TruncatedFileError("The entry ends too early.") from None
+    start += fmt.RECORD_BYTES
+    end = start + record.n_bytes
+    if record.kind != fmt.PICKLE or block[end:] != _END:
+        return _load(BytesIO(block))
+    payload = memoryview(block)[start:end]
+    fmt.verify(record, payload)
+    return pickle.loads(payload)
 
 
-def _load(file: Any, mmap_mode: str | None) -> Any:
-    from fastpar.persist import load
-
-    return load(file, mmap_mode=mmap_mode, ensure_native_byte_order=False)
+def _load(file: Any, mmap_mode: str | None = None, start: int | None = None) -> Any:
+    return load_own(file, Options(mmap_mode=mmap_mode), start)
 
 
 def _read_file(store: Store, folder: str, digest: str, mmap_mode: str | None) -> Any:
     path = store.path(folder, digest)
-    if path is not None:
-        from fastpar.persist import load
-
-        try:
-            return load(path, mmap_mode=mmap_mode, ensure_native_byte_order=False)
-        except FileNotFoundError:
+    if path is None:
+        file = store.open(folder, digest)
+        if file is None:
             return MISSING
-    file = store.open(folder, digest)
-    if file is None:
+        with file:
+            return _load(file)
+    try:
+        with open(path, "r+b" if mmap_mode == "r+" else "rb") as file:
+            return _load(file, mmap_mode, 0)
+    except FileNotFoundError:
         return MISSING
-    with file:
-        return _load(file, None)
 
 
 def metadata(store: Store, folder: str, digest: str) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from fastpar.fingerprint import code_fingerprint, file_fingerprint
 from fastpar.hashing import cell_values
 from fastpar.hashing import hash as digest_of
 
-__all__ = ["Identity", "function_folder"]
+__all__ = ["Identity", "function_folder", "owner_and_function", "underlying"]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]+")
 
@@ -51,6 +51,19 @@ def underlying(function: Callable[..., Any]) -> Any:
             function = function.__func__
         else:
             return function
+
+
+def owner_and_function(function: Callable[..., Any]) -> tuple[tuple[Any, ...], Callable[..., Any]]:
+    """The object that a callable calls with as its first argument (a 1-tuple, or empty), and what it calls.
+
+    For a bound method and for an object with a `__call__` of its own, whose value is then part of each call.
+    """
+    if isinstance(function, types.MethodType):
+        return (function.__self__,), function.__func__
+    call = inspect.getattr_static(type(function), "__call__", None)
+    if isinstance(call, types.FunctionType):
+        return (function,), call
+    return (), function
 
 
 class Identity:

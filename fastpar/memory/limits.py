@@ -92,9 +92,7 @@ class Limits:
         return Limits, (self._wanted.size_limit, self._wanted.age_limit)
 
     def used(self, store: Store, folder: str, digest: str) -> None:
-        """An entry was read."""
-        if not self._is_active:
-            return
+        """An entry was read. Written down without limits too, for `reduce_size`."""
         now_s = time.monotonic()
         key = (folder, digest)
         if now_s - self._touched.get(key, float("-inf")) > TOUCH_S:

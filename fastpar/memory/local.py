@@ -18,12 +18,11 @@ there are no leases.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
@@ -169,8 +168,8 @@ class LocalStore(Store):
                 elif len(item.name) == 32:
                     with suppress(FileNotFoundError):
                         status = item.stat(follow_symlinks=False)
-                        used_s = max(status.st_atime, status.st_mtime)
-                        yield Entry(os.path.dirname(below), item.name, status.st_size, used_s)
+                        # Not the access time: many systems do not keep it, and `check` would change it.
+                        yield Entry(os.path.dirname(below), item.name, status.st_size, status.st_mtime)
 
     def folders(self, folder: str) -> list[str]:
         found = _listed(f"{self.location}/{folder}")
@@ -228,91 +227,89 @@ def _remove_abandoned(path: str) -> int:
 
 
 class _SharedFile:
-    """A file whose bytes this process locks, opened once in the process (see the top of this module)."""
+    """A file whose bytes this process locks, opened at most once in the process (see the top of this module).
+
+    It is open while somebody uses it: `_n_users` counts those who hold a lock or wait for one, under `_opening`.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self.forget()
+
+    def forget(self) -> None:
+        """As new. Called in a child after a fork, where no thread of the parent's holds or waits."""
         self._opening = threading.Lock()
-        self._descriptors: list[int] = []
+        self._descriptor = -1
+        self._n_users = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        with self._opening:
+            if not self._n_users:
+                self._descriptor = self._open()
+            self._n_users += 1
+        try:
+            yield self._descriptor
+        finally:
+            with self._opening:
+                self._n_users -= 1
+                if not self._n_users:
+                    os.close(self._descriptor)
 
     def _open(self) -> int:
-        with self._opening:
-            # Somebody may have removed the folder: a lock on a file without a name excludes nobody.
-            if not self._descriptors or os.fstat(self._descriptors[-1]).st_nlink == 0:
-                os.makedirs(os.path.dirname(self._path), exist_ok=True)
-                # The old one stays open, for it may hold locks; this happens once a removal.
-                self._descriptors.append(os.open(self._path, _SHARED, 0o666))
-            return self._descriptors[-1]
-
-    def __del__(self) -> None:
-        for descriptor in self._descriptors:
-            os.close(descriptor)
+        try:
+            return os.open(self._path, _SHARED, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            return os.open(self._path, _SHARED, 0o666)
 
     @contextmanager
     def locked(self, offset: int) -> Iterator[None]:
         """Wait for one byte and hold it. Where that fails it is not held: a lease only saves work."""
-        descriptor = self._try_lock(offset)
-        try:
+        with ExitStack() as held:
+            with suppress(OSError):
+                descriptor = held.enter_context(self.opened())
+                held.enter_context(_byte_locked(descriptor, offset))
             yield
-        finally:
-            if descriptor is not None:
-                with suppress(OSError):
-                    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
-
-    def _try_lock(self, offset: int) -> int | None:
-        if fcntl is None:
-            return None
-        try:
-            descriptor = self._open()
-            fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, offset)
-        except OSError as error:
-            if error.errno == errno.EINTR:
-                raise
-            return None
-        return descriptor
 
     def add(self, n_bytes: int) -> int | None:
         """Add to the number in the file; None if there is no number yet."""
-        with self._opening_number() as descriptor:
-            block = _pread(descriptor)
+        with self._number() as descriptor:
+            block = os.pread(descriptor, 8, 0)
             if len(block) != 8:
                 return None
             total = max(0, int.from_bytes(block, "little", signed=True) + n_bytes)
-            _pwrite(descriptor, total)
+            os.pwrite(descriptor, _packed(total), 0)
             return total
 
     def put(self, n_bytes: int) -> None:
-        with self._opening_number() as descriptor:
-            _pwrite(descriptor, n_bytes)
+        with self._number() as descriptor:
+            os.pwrite(descriptor, _packed(n_bytes), 0)
 
     @contextmanager
-    def _opening_number(self) -> Iterator[int]:
-        descriptor = self._open()
+    def _number(self) -> Iterator[int]:
         # Locks of one process do not exclude its threads.
-        with self._opening, _file_lock(descriptor):
+        with self.opened() as descriptor, _numbers, _byte_locked(descriptor, 0):
             yield descriptor
 
 
+_numbers = threading.Lock()
+
+
 @contextmanager
-def _file_lock(descriptor: int) -> Iterator[None]:
+def _byte_locked(descriptor: int, offset: int) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, 0)
+    fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, offset)
     try:
         yield
     finally:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, 0)
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
 
 
-def _pread(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return os.read(descriptor, 8)
-
-
-def _pwrite(descriptor: int, number: int) -> None:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, number.to_bytes(8, "little", signed=True))
+def _packed(number: int) -> bytes:
+    return number.to_bytes(8, "little", signed=True)
 
 
 #: One for each file and process, as long as a store uses it. A child made by fork inherits the descriptors but none of
@@ -330,10 +327,10 @@ def _shared_file(path: str) -> _SharedFile:
 
 
 def _after_fork() -> None:
-    global _shared_files_lock  # noqa: PLW0603 - a thread of the parent may have held it
-    _shared_files_lock = threading.Lock()
+    global _shared_files_lock, _numbers  # noqa: PLW0603 - threads of the parent may have held them
+    _shared_files_lock, _numbers = threading.Lock(), threading.Lock()
     for shared in list(_shared_files.values()):
-        shared._opening = threading.Lock()
+        shared.forget()
 
 
 if getattr(os, "register_at_fork", None) is not None:

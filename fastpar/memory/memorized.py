@@ -21,7 +21,7 @@ from fastpar.memory import entries
 from fastpar.memory.arguments import Arguments
 from fastpar.memory.entries import MISSING
 from fastpar.memory.flights import compute_once
-from fastpar.memory.identity import Identity, underlying
+from fastpar.memory.identity import Identity, owner_and_function, underlying
 from fastpar.memory.limits import Limits
 from fastpar.memory.reasons import Explanation, explain_call, note_generation
 from fastpar.memory.results import MemorizedResult, NotMemorizedResult
@@ -65,8 +65,8 @@ class MemorizedFunc:
         self.store_backend = store
         self.options = options
         self._limits = limits
-        self._owner = (func.__self__,) if isinstance(func, types.MethodType) else ()
-        self._arguments = Arguments(func.__func__ if isinstance(func, types.MethodType) else func, options.ignore)
+        self._owner, plain = owner_and_function(func)
+        self._arguments = Arguments(plain, options.ignore)
         self._identity = Identity(func, options.version, options.depends)
         self._counters = Counters()
         self._warned = False

@@ -14,7 +14,7 @@ from fastpar.errors import ForeignFileError, TruncatedFileError
 if TYPE_CHECKING:
     from fastpar.persist.reader import Options
 
-__all__ = ["dump", "load"]
+__all__ = ["dump", "load", "load_own"]
 
 MMAP_MODES = (None, "r", "r+", "c", "w+")
 
@@ -160,7 +160,12 @@ def _load_file_object(file: Any, options: Options) -> Any:
     return _load_file(file, replace(options, mmap_mode=None), start=None)
 
 
-def _load_file(file: Any, options: Options, start: int | None) -> Any:
+def load_own(file: Any, options: Options, start: int | None) -> Any:
+    """`load` for files that can only be our own."""
+    return _load_file(file, options, start, only_own=True)
+
+
+def _load_file(file: Any, options: Options, start: int | None, *, only_own: bool = False) -> Any:
     """`start`: the position in a regular file that may be read by its descriptor; None: a stream."""
     from fastpar.persist import format as fmt
     from fastpar.persist.reader import read_object
@@ -169,6 +174,8 @@ def _load_file(file: Any, options: Options, start: int | None) -> Any:
 
     first = read_up_to(file, len(fmt.MAGIC))
     if first != fmt.MAGIC:
+        if only_own:
+            raise ForeignFileError("The file was not written by fastpar.")
         return _load_other(file, first, options)
     header = fmt.unpack_header(first + read_exactly(file, fmt.HEADER_BYTES - len(first)))
     source: Source
