@@ -30,7 +30,7 @@ META, PICKLE, ARRAY, BUFFER, END = b"META", b"PICK", b"ARRY", b"BUFR", b"END."
 KINDS = frozenset({META, PICKLE, ARRAY, BUFFER, END})
 
 BLOCK_HEADER_BYTES = 16
-_BLOCK = Struct("<IIQ")  # stored bytes, plain bytes, checksum of the stored bytes; all zero: no more blocks
+_BLOCK = Struct("<IIQ")  # stored bytes, plain bytes, checksum of the stored bytes (seed: plain bytes)
 
 ALIGNMENT = 64  # of raw memory in a plain file: a cache line, and what any SIMD code asks for
 PIECE_BYTES = 1 << 22  # a PICKLE record holds at most so much, so that it is verified before it is unpickled
@@ -95,12 +95,12 @@ def padding(position: int) -> int:
 
 
 def pack_block(stored: bytes | memoryview, n_plain: int) -> bytes:
-    return _BLOCK.pack(len(stored), n_plain, checksum(stored))
+    return _BLOCK.pack(len(stored), n_plain, checksum(stored, n_plain))
 
 
 def unpack_block(block: bytes, header: Header) -> tuple[int, int, int]:
     n_stored, n_plain, check = _BLOCK.unpack(block)
-    if n_plain > header.block_bytes or n_stored > n_plain:
+    if n_plain > header.block_bytes or n_stored > n_plain or (n_plain == 0 and block != NO_MORE_BLOCKS):
         raise CorruptFileError("The size of a compressed block is damaged.")
     return n_stored, n_plain, check
 

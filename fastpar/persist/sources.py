@@ -149,7 +149,7 @@ class BlockSource:
         self._ended = False
 
     def _plain(self, stored: bytes, n_plain: int, check: int) -> memoryview:
-        if fmt.checksum(stored) != check:
+        if fmt.checksum(stored, n_plain) != check:
             raise CorruptFileError("A compressed block of the file is damaged.")
         if len(stored) == n_plain:
             return memoryview(stored)
