@@ -102,10 +102,10 @@ def _read_file(store: Store, folder: str, digest: str, mmap_mode: str | None) ->
 
 def metadata(store: Store, folder: str, digest: str) -> dict[str, Any] | None:
     """What was stored with the value, or None if there is no such entry or it is damaged."""
-    file = store.open(folder, digest)
-    if file is None:
-        return None
     try:
+        file = store.open(folder, digest)
+        if file is None:
+            return None
         with file:
             return _read_meta(file)
     except (PersistError, ValueError, OSError):
@@ -136,10 +136,10 @@ def damage(store: Store, folder: str, digest: str) -> str | None:
     """What is wrong with an entry, checksums of everything included, or None. Nothing of it is unpickled."""
     from fastpar.persist.verify import verify_file
 
-    file = store.open(folder, digest)
-    if file is None:
-        return None
     try:
+        file = store.open(folder, digest)
+        if file is None:
+            return None
         with file:
             verify_file(file)
     except (PersistError, OSError) as error:

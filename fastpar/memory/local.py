@@ -92,6 +92,7 @@ class LocalStore(Store):
                 _lock(descriptor)
                 yield file
                 file.flush()
+                os.close(os.dup(descriptor))  # network file systems tell at a close that the disk is full
                 self._publish(part, self.path(folder, digest))
         except BaseException:
             with suppress(OSError):
