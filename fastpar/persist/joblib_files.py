@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import struct
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastpar.errors import CorruptFileError, ForeignFileError, PersistError, TruncatedFileError
@@ -25,22 +24,6 @@ __all__ = ["load_joblib"]
 
 #: First bytes of pickles: protocol 2 and later; the opcodes that protocols 0 and 1 can begin with.
 _PICKLE_STARTS = b"\x80" + b"(]})cIFVSLNKMJGUTXle"
-
-#: What broken pickles and compressed streams raise.
-_BROKEN = (
-    pickle.UnpicklingError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    UnicodeDecodeError,
-    ValueError,
-    struct.error,
-)
 
 
 def load_joblib(file: Any, first: bytes, options: Options) -> Any:
@@ -57,9 +40,9 @@ def load_joblib(file: Any, first: bytes, options: Options) -> Any:
             warn_compressed(file, options)
     try:
         return JoblibUnpickler(plain, options, can_map=codec is None).load()
-    except PersistError:
+    except (PersistError, ImportError, AttributeError):
         raise
-    except _BROKEN as error:
+    except Exception as error:
         if _is_the_users(error):
             raise
         raise CorruptFileError(f"The file is damaged: {type(error).__name__}: {error}") from error
@@ -222,6 +205,8 @@ def _safe_function(module: str, name: str) -> Any:
     """Functions of NumPy that pickles of arrays and scalars call, narrowed to what those need."""
     if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         return {"scalar": trust.Sealed(_scalar), "_reconstruct": trust.Sealed(_reconstruct)}.get(name)
+    if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
+        return trust.Sealed(_frombuffer)
     if (module, name) == ("_codecs", "encode"):
         return trust.Sealed(_latin1)
     return None
@@ -241,6 +226,16 @@ def _reconstruct(kind: Any, shape: Any, dtype: Any) -> Any:
     if kind is not np.ndarray:
         raise CorruptFileError("The file describes an array in a way that is not allowed.")
     return np.ndarray((0,), np.int8)
+
+
+def _frombuffer(block: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Any:
+    import numpy as np
+
+    if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(block, (bytes, bytearray)):
+        raise CorruptFileError("The file describes an array in a way that is not allowed.")
+    if order == "K" and axes is not None:
+        return np.frombuffer(block, dtype).reshape(shape).transpose(axes)
+    return np.frombuffer(block, dtype).reshape(shape, order=order)
 
 
 def _latin1(text: str, encoding: str) -> bytes:

@@ -107,7 +107,9 @@ def test_digests_do_not_depend_on_the_process():
         "print(json.dumps({{name: digest_of(value) for name, value in golden_values().items()}}))"
     ).format(str(Path(__file__).parent), str(Path(__file__).parents[2]))
     for seed in ("1", "2"):
-        done = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
 
@@ -269,7 +271,9 @@ def test_objects_go_through_their_reduction():
     assert digest_of(late) == digest_of(early)
 
 
-@pytest.mark.parametrize("thing", [threading.Lock(), (i for i in ()), sys._getframe()], ids=["lock", "generator", "frame"])
+@pytest.mark.parametrize(
+    "thing", [threading.Lock(), (i for i in ()), sys._getframe()], ids=["lock", "generator", "frame"]
+)
 def test_what_has_no_value_is_an_error_naming_the_path(thing):
     holder = Point({"inner": [1, thing]}, 2)
     with pytest.raises(UnhashableError, match=r"at value\[0\]\['p'\]\(Point\)\['x'\]\['inner'\]\[1\]"):
@@ -337,7 +341,9 @@ def test_frames_count_by_content_not_by_blocks():
         assert digest_of(whole.drop(columns=name)) != digest_of(whole)
 
 
-@pytest.mark.parametrize(("name", "value"), [("int", 9), ("float", 9.0), ("text", "z"), ("masked", 9), ("category", "v")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("int", 9), ("float", 9.0), ("text", "z"), ("masked", 9), ("category", "v")]
+)
 def test_every_cell_of_a_frame_counts(name, value):
     whole, changed = frame(), frame()
     changed.loc[0, name] = value

@@ -303,7 +303,9 @@ def test_paths_of_every_kind(tmp_path):
         assert load(name) == 1
 
 
-@pytest.mark.parametrize(("ending", "codec"), [(".gz", "gzip"), (".z", "zlib"), (".bz2", "bz2"), (".xz", "xz"), ("", "")])
+@pytest.mark.parametrize(
+    ("ending", "codec"), [(".gz", "gzip"), (".z", "zlib"), (".bz2", "bz2"), (".xz", "xz"), ("", "")]
+)
 def test_the_ending_of_the_name_chooses(tmp_path, ending, codec):
     path = tmp_path / f"file{ending}"
     dump([0.0] * 1000, path)
