@@ -6,7 +6,14 @@ from bench.cases._files import folder
 from bench.harness import Case, Target, Timed
 
 case = Case(
-    __name__, what="hit, 1 MB array argument", unit="us", size=131_072, quick=1_000, rounds=200, target=Target(120)
+    __name__,
+    what="hit, 1 MB array argument",
+    unit="us",
+    size=131_072,
+    quick=1_000,
+    rounds=15,
+    calls=50,
+    target=Target(120),
 )
 
 

@@ -328,7 +328,7 @@ def _shared_file(path: str) -> _SharedFile:
 
 
 def _after_fork() -> None:
-    global _shared_files_lock, _numbers  # noqa: PLW0603 - threads of the parent may have held them
+    global _shared_files_lock, _numbers  # threads of the parent may have held them
     _shared_files_lock, _numbers = threading.Lock(), threading.Lock()
     for shared in list(_shared_files.values()):
         shared.forget()

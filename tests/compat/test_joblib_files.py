@@ -1,7 +1,7 @@
 """`load` reads what joblib wrote: this version of it always, older ones where their wheels can be installed.
 
-FASTPAR_JOBLIB_VERSIONS names the versions (comma separated) that are fetched with pip into a temporary folder and asked to
-write files; without a package index these tests are skipped.
+FASTPAR_JOBLIB_VERSIONS names the versions (comma separated) that are fetched with pip into a temporary folder and
+asked to write files; without a package index these tests are skipped.
 """
 
 import os

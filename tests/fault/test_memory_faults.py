@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_warning_and_a_result(location, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     memory = Memory(location, verbose=0)
-    cached = memory.cache(lambda x: np.zeros(x))
+    cached = memory.cache(np.zeros)
     monkeypatch.setattr(entries, "write_object", full)
     with pytest.warns(MemoryWriteWarning, match="No space left") as caught:
         for size in (10, 20, 30):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,10 +103,10 @@ def test_digests_are_those_of_the_golden_file():
 
 def test_digests_do_not_depend_on_the_process():
     code = (
-        "import json, sys; sys.path[:0] = [{!r}, {!r}]\n"
+        f"import json, sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]\n"
         "from test_hashing import golden_values, digest_of\n"
-        "print(json.dumps({{name: digest_of(value) for name, value in golden_values().items()}}))"
-    ).format(str(Path(__file__).parent), str(Path(__file__).parents[2]))
+        "print(json.dumps({name: digest_of(value) for name, value in golden_values().items()}))"
+    )
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True
@@ -153,7 +154,8 @@ def test_unequal_values_differ(pair):
 
 def test_order_of_sets_and_dicts_does_not_count():
     names = [f"name{i}" for i in range(50)]
-    assert digest_of(set(names)) == digest_of(set(reversed(names)))
+    backwards = names[::-1]
+    assert digest_of(set(names)) == digest_of(set(backwards))
     assert digest_of(dict.fromkeys(names)) == digest_of(dict.fromkeys(reversed(names)))
     mixed = {1: "a", "b": 2, (3,): [4]}
     assert digest_of(mixed) == digest_of(dict(reversed(mixed.items())))
@@ -305,10 +307,8 @@ def test_changes_during_the_walk_do_not_crash():
     thread.start()
     try:
         for _ in range(50):
-            try:
+            with suppress(RuntimeError, KeyError):
                 digest_of(shared)
-            except (RuntimeError, KeyError):
-                pass
     finally:
         ended.set()
         thread.join()

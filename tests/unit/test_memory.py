@@ -85,7 +85,7 @@ def test_however_arguments_are_given(memory):
         lambda: cached(1, 2),
         lambda: cached(y=2, x=1),
         lambda: cached(1, flag=False),
-        lambda: cached(1, 2, **{}),
+        lambda: cached(1, y=2),
     ):
         assert call() == (1, 2, (), False, {})
     assert CALLS == [1]
@@ -382,7 +382,7 @@ def test_the_same_call_within_itself_is_no_deadlock(memory):
     assert len(depth) == 4
 
 
-# -- identity ----------------------------------------------------------------------------------------------------------
+# -- identity --------------------------------------------------------------------------------------------------------
 
 
 def function_from(tmp_path, body, name="f", module="generated"):
@@ -545,7 +545,7 @@ def test_explain(memory):
     assert len(CALLS) == 1
 
 
-# -- stores, limits, check -----------------------------------------------------------------------------------------------
+# -- stores, limits, check -------------------------------------------------------------------------------------------
 
 
 def age(memory, cached, argument, seconds):
@@ -801,7 +801,7 @@ def exercise(memory):
     """What every store must do."""
     memory.clear()
     CALLS.clear()
-    cached, arrays = memory.cache(simple), memory.cache(lambda n: np.arange(n))
+    cached, arrays = memory.cache(simple), memory.cache(lambda n: np.arange(n, dtype=int))
     assert [cached(1), cached(1), cached(2)] == [3, 3, 4]
     assert len(CALLS) == 2
     for _ in range(2):
@@ -823,7 +823,7 @@ def exercise(memory):
     cached(1)
 
 
-# -- async -------------------------------------------------------------------------------------------------------------
+# -- async -----------------------------------------------------------------------------------------------------------
 
 
 def test_coroutines(memory):
