@@ -12,14 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from fastpar.hashing import BLOCK_BYTES, Description, name_of
+from fastpar.hashing import BLOCK_BYTES, Description
+
+
+def class_name(kind: type) -> str:
+    """A class by its package and name: libraries move their classes between modules."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
 
 # -- numpy -----------------------------------------------------------------------------------------------------------
 
 
 def array(values: Any) -> Description:
     """An array: its class, dtype, shape and values; the attributes that a subclass adds."""
-    kind = "numpy.ndarray" if type(values) is np.ndarray else name_of(type(values))
+    kind = "numpy.ndarray" if type(values) is np.ndarray else class_name(type(values))
     extra = None if kind == "numpy.ndarray" else _attributes(values)
     plain = values.view(np.ndarray) if extra is not None or type(values) is not np.ndarray else values
     parts: tuple[Any, ...] = (kind, extra, describe_dtype(plain.dtype), plain.shape)
@@ -101,11 +107,11 @@ def random_state(source: Any) -> Description:
 def frame(table: Any) -> Description:
     """A frame by its columns: how pandas groups them into blocks does not count."""
     columns = tuple(table.iloc[:, position].array for position in range(table.shape[1]))
-    return "frame", (name_of(type(table)), table.index, table.columns, table.attrs, *map(column, columns)), None
+    return "frame", (class_name(type(table)), table.index, table.columns, table.attrs, *map(column, columns)), None
 
 
 def series(values: Any) -> Description:
-    return "series", (name_of(type(values)), values.index, values.name, values.attrs, column(values.array)), None
+    return "series", (class_name(type(values)), values.index, values.name, values.attrs, column(values.array)), None
 
 
 def index(values: Any) -> Description:
@@ -186,4 +192,4 @@ def tensor(values: Any) -> Description:
     torch: Any = sys.modules["torch"]
     plain = values.detach().cpu().resolve_conj().resolve_neg()
     bits = plain.view(torch.int16) if plain.dtype is torch.bfloat16 else plain
-    return "tensor", (name_of(type(values)), str(values.dtype), bits.numpy()), None
+    return "tensor", (class_name(type(values)), str(values.dtype), bits.numpy()), None
