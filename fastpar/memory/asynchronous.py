@@ -82,7 +82,7 @@ class AsyncMemorizedFunc(MemorizedFunc):
         return value, self._keep(folder, digest, value, time.perf_counter() - started, args, kwargs)
 
 
-async def _enter(lease: AbstractContextManager[None]) -> None:
+async def _enter(lease: AbstractContextManager[Any]) -> None:
     """Enter in a thread, for it may wait. Cancelled meanwhile: given back as soon as it is had."""
     entering = asyncio.get_running_loop().run_in_executor(None, lease.__enter__)
     try:

@@ -22,7 +22,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
@@ -178,7 +178,7 @@ class LocalStore(Store):
 
     # -- between processes -------------------------------------------------------------------------------------------
 
-    def lease(self, folder: str, digest: str) -> AbstractContextManager[None]:
+    def lease(self, folder: str, digest: str) -> AbstractContextManager[Any]:
         return self._lease.locked(_offset(folder, digest))
 
     def grow(self, n_bytes: int) -> int | None:
@@ -243,19 +243,19 @@ class _SharedFile:
         self._descriptor = -1
         self._n_users = 0
 
-    @contextmanager
-    def opened(self) -> Iterator[int]:
+    def acquire(self) -> int:
+        """The descriptor, until `release`."""
         with self._opening:
             if not self._n_users:
                 self._descriptor = self._open()
             self._n_users += 1
-        try:
-            yield self._descriptor
-        finally:
-            with self._opening:
-                self._n_users -= 1
-                if not self._n_users:
-                    os.close(self._descriptor)
+            return self._descriptor
+
+    def release(self) -> None:
+        with self._opening:
+            self._n_users -= 1
+            if not self._n_users:
+                os.close(self._descriptor)
 
     def _open(self) -> int:
         try:
@@ -264,14 +264,9 @@ class _SharedFile:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             return os.open(self._path, _SHARED, 0o666)
 
-    @contextmanager
-    def locked(self, offset: int) -> Iterator[None]:
-        """Wait for one byte and hold it. Where that fails it is not held: a lease only saves work."""
-        with ExitStack() as held:
-            with suppress(OSError):
-                descriptor = held.enter_context(self.opened())
-                held.enter_context(_byte_locked(descriptor, offset))
-            yield
+    def locked(self, offset: int) -> _Lease:
+        """Wait for one byte and hold it, on entry. Where that fails it is not held: a lease only saves work."""
+        return _Lease(self, offset)
 
     def add(self, n_bytes: int) -> int | None:
         """Add to the number in the file; None if there is no number yet."""
@@ -290,23 +285,49 @@ class _SharedFile:
     @contextmanager
     def _number(self) -> Iterator[int]:
         # Locks of one process do not exclude its threads.
-        with self.opened() as descriptor, _numbers, _byte_locked(descriptor, 0):
+        with _numbers, _Lease(self, 0) as descriptor:
+            if descriptor is None:
+                raise OSError(f"{self._path} cannot be locked")
             yield descriptor
 
 
 _numbers = threading.Lock()
 
 
-@contextmanager
-def _byte_locked(descriptor: int, offset: int) -> Iterator[None]:
-    if fcntl is None:
-        yield
-        return
-    fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, offset)
-    try:
-        yield
-    finally:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+class _Lease:
+    """One byte of a shared file, locked while in the block. Without fcntl, or after an error, nothing is locked."""
+
+    __slots__ = ("_descriptor", "_offset", "_shared")
+
+    def __init__(self, shared: _SharedFile, offset: int) -> None:
+        self._shared = shared
+        self._offset = offset
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> int | None:
+        try:
+            descriptor = self._shared.acquire()
+        except OSError:
+            return None
+        try:
+            if fcntl is not None:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, self._offset)
+        except BaseException as error:
+            self._shared.release()
+            if isinstance(error, OSError):
+                return None
+            raise
+        self._descriptor = descriptor
+        return descriptor
+
+    def __exit__(self, *error: object) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            if fcntl is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self._offset)
+        finally:
+            self._shared.release()
 
 
 def _packed(number: int) -> bytes:

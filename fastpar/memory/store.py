@@ -76,7 +76,7 @@ class Store(ABC):
         depth = folder.count("/") + 2
         return sorted({"/".join(entry.folder.split("/")[:depth]) for entry in self.entries(folder)})
 
-    def lease(self, folder: str, digest: str) -> AbstractContextManager[None]:
+    def lease(self, folder: str, digest: str) -> AbstractContextManager[Any]:
         """Held by one process at a time for each entry, given back when its holder dies. The default is no lease."""
         return nullcontext()
 

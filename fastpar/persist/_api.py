@@ -6,7 +6,6 @@ import io
 import os
 import stat
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastpar.errors import ForeignFileError, TruncatedFileError
@@ -157,7 +156,7 @@ def _load_file_object(file: Any, options: Options) -> Any:
     if isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)) and isinstance(file.name, str):
         return _load_file(file, options, start=file.tell())
     warnings.warn(f"{file!r} is no file on a disk, so mmap_mode={options.mmap_mode!r} is ignored.", stacklevel=3)
-    return _load_file(file, replace(options, mmap_mode=None), start=None)
+    return _load_file(file, options._replace(mmap_mode=None), start=None)
 
 
 def load_own(file: Any, options: Options, start: int | None) -> Any:
@@ -187,7 +186,7 @@ def _load_file(file: Any, options: Options, start: int | None, *, only_own: bool
         source = MappedSource(file, start or 0, options.mmap_mode, header)
     else:
         source = PlainSource(file, _n_bytes(file, start), start)
-    return read_object(source, replace(options, verify=not header.flags & fmt.WRITTEN_THROUGH))
+    return read_object(source, options._replace(verify=not header.flags & fmt.WRITTEN_THROUGH))
 
 
 def warn_compressed(file: Any, options: Options) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import iter_unpack
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastpar.errors import CorruptFileError
 from fastpar.persist import format as fmt
@@ -24,8 +23,7 @@ __all__ = ["Options", "read_object"]
 REBUILD = "fastpar.persist.rebuild"
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What `load` was asked for."""
 
     mmap_mode: str | None = None
