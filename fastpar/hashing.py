@@ -30,8 +30,8 @@ __all__ = ["SCHEME", "hash"]
 Description = tuple[str, tuple[Any, ...], "Iterable[Any] | None"]
 Rule = Callable[[Any], Description]
 
-#: Bytes that are copied at a time where memory is not contiguous.
-BLOCK_BYTES = 1 << 20
+#: Bytes that are copied at a time where memory is not contiguous: what a core keeps close by.
+BLOCK_BYTES = 1 << 18
 
 
 def hash(obj: Any, hash_name: str = "xxh3", coerce_mmap: bool = False) -> str:

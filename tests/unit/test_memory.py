@@ -881,3 +881,11 @@ def test_a_coroutine_that_is_cancelled_lets_the_next_one_lead(memory):
 
     assert asyncio.run(main()) == 1
     assert CALLS == [1, 1]
+
+
+def test_from_parallel_workers(memory):
+    from fastpar import Parallel, delayed
+
+    cached = memory.cache(simple)
+    assert Parallel(4, backend="threading")(delayed(cached)(i % 3) for i in range(30)) == [i % 3 + 2 for i in range(30)]
+    assert sorted(CALLS) == [(0, 2), (1, 2), (2, 2)]
