@@ -25,6 +25,8 @@ C_SOURCES = {
     "fastpar._core.threads": C_PARKING,
 }
 
+C_FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
+
 MISSING_COMPILER = (
     "fastpar could not be compiled: it needs a C11 compiler and Python's headers "
     "(Debian and Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
@@ -54,7 +56,7 @@ def extension(source: Path) -> Extension:
         [str(source.relative_to(ROOT)), *(f"src_c/{c}" for c in C_SOURCES.get(name, ()))],
         include_dirs=["src_c"],
         define_macros=[("FP_DEBUG", "1")] if DEBUG else [],
-        extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"] if sys.platform != "win32" else [],
+        extra_compile_args=[] if sys.platform == "win32" else C_FLAGS,
         depends=[str(header.relative_to(ROOT)) for header in (ROOT / "src_c").glob("*.h")],
     )
 

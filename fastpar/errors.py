@@ -47,7 +47,7 @@ def add_task_note(error: BaseException, index: int, task: tuple[object, tuple[ob
     if hasattr(error, "add_note"):
         error.add_note(note)
     else:  # Python 3.10 shows no notes, but its tools read them
-        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
 
 
 def describe_call(function: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
@@ -82,7 +82,7 @@ def user_traceback(error: BaseException) -> TracebackType | None:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_PACKAGE) or filename.startswith("fastpar/")  # compiled modules have relative names
+    return filename.startswith((_PACKAGE, "fastpar/"))  # compiled modules have relative names
 
 
 def timeout_error(message: str) -> Exception:

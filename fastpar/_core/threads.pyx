@@ -4,9 +4,9 @@ Owns: the pool of parked threads and the loop from taking a batch to delivering 
 and next to nothing for a task. Not its job: when tasks are ready and how many workers a run wants (`dispatch`), inner
 thread limits and settings (`engines.threads`).
 
-A worker is in one of three states: *idle* (on the pool's list, parked on its own permit), *seated* (in a run, until the
-run's queue has nothing ready), or *gone*. It waits in one place only, the pool. Summoning, which any thread may do, takes
-the last idle worker off the list or starts a thread.
+A worker is in one of three states: *idle* (on the pool's list, parked on its own permit), *seated* (in a run, until
+the run's queue has nothing ready), or *gone*. It waits in one place only, the pool. Summoning, which any thread may
+do, takes the last idle worker off the list or starts a thread.
 """
 
 import threading
@@ -47,8 +47,8 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
-# Results of a batch that takes longer than this are delivered as they come: a progress bar or a generator's reader should
-# not have to wait for the batch that a user made large.
+# Results of a batch that takes longer than this are delivered as they come: a progress bar or a generator's reader
+# should not have to wait for the batch that a user made large.
 cdef int64_t DELIVER_NS = 50_000_000
 
 # A thread's CPU clock is a system call of 200 ns: read after batches to which that is nothing.
@@ -258,7 +258,8 @@ cdef class ThreadPool:
         worker.run = run
         worker.team = team
         self.n_started += 1
-        worker.thread = threading.Thread(target=_live, args=(self, worker), name=f"fastpar-{self.n_started}", daemon=True)
+        name = f"fastpar-{self.n_started}"
+        worker.thread = threading.Thread(target=_live, args=(self, worker), name=name, daemon=True)
         worker.thread.start()
         return 0
 

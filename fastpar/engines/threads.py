@@ -1,8 +1,9 @@
 """The "threading" engine: Python threads that run the compiled loop of `_core.threads`.
 
-Owns the one pool of threads of this process, which outlive calls, and what a worker sets up on joining a run: its share of
-the CPUs, its limits on inner threads, the caller's context. Any thread may call `open`; a forked child starts with an empty
-pool. On free-threaded interpreters the workers run pure Python side by side, on others only what releases the GIL.
+Owns the one pool of threads of this process, which outlive calls, and what a worker sets up on joining a run: its
+share of the CPUs, its limits on inner threads, the caller's context. Any thread may call `open`; a forked child
+starts with an empty pool. On free-threaded interpreters the workers run pure Python side by side, on others only what
+releases the GIL.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def gil_advice(elapsed_ns: int, busy_ns: int, cpu_ns: int) -> str | None:
     if n_busy < 1.5 or not 0.7 < n_cpus < 1.2:
         return None
     return (
-        f"The tasks held the GIL: {n_busy:.1f} threads were busy, but used {n_cpus:.1f} CPUs. Threads speed up code that "
-        "releases the GIL (NumPy, Cython nogil) and free-threaded Python; pure Python needs worker processes."
+        f"The tasks held the GIL: {n_busy:.1f} threads were busy, but used {n_cpus:.1f} CPUs. Threads speed up code "
+        "that releases the GIL (NumPy, Cython nogil) and free-threaded Python; pure Python needs worker processes."
     )
 
 
@@ -115,3 +116,12 @@ class ThreadEngine:
 
 
 ENGINE = ThreadEngine()
+
+
+def shutdown() -> None:
+    """End the idle worker threads of this process, and wait until they are gone.
+
+    Nobody needs to: they cost nothing while they wait, and end with the process. Threads still in a task end after
+    it, and the next call starts new ones. Safe in any thread.
+    """
+    ENGINE.pool.close()
