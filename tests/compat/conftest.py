@@ -1,4 +1,4 @@
-"""What joblib leaves behind is not our business: let it go before the guard around each test looks."""
+"""What joblib and multiprocessing leave behind is not our business: let it go before the guard around each test looks."""
 
 import gc
 
@@ -6,8 +6,6 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def joblib_cleans_up(nothing_left_behind, request):
+def pools_are_collected(nothing_left_behind):
     yield
-    callspec = getattr(request.node, "callspec", None)
-    if callspec is not None and callspec.params.get("library") == "joblib":
-        gc.collect()  # its pools lie in reference cycles, and hold descriptors
+    gc.collect()  # pools of theirs lie in reference cycles, and hold descriptors
