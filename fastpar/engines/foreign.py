@@ -7,7 +7,7 @@ itself and the backend's other methods are touched by the calling thread alone.
 A backend reports the end of a batch in one of two ways. The *callback* kind (``supports_retrieve_callback``) gives the
 outcome to the callback. The *handle* kind, joblib's older one, has to be asked with the handle that `submit` gave. Its
 callback brings no outcome, and does not come at all when a task has raised, so the calling thread asks for the oldest
-batch and waits there: nothing is read meanwhile, and a long task may let the workers run dry (pre_dispatch="all" helps).
+batch and waits there. Nothing is read meanwhile: a long task may let the workers run dry (pre_dispatch="all" helps).
 
 Not its job: `configure` and `terminate`, which belong to the `Parallel` object and not to one call.
 """
