@@ -230,7 +230,6 @@ class ForeignSession:
         self.run.cancel()
         for job in self._jobs:
             drop(self.run, job.batch)
-        self._jobs.clear()
 
 
 class AskingSession(ForeignSession):

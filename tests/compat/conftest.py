@@ -11,7 +11,7 @@ def pools_of_others_end(nothing_left_behind, request):
     before = set(threading.enumerate())
     yield
     callspec = getattr(request.node, "callspec", None)
-    if callspec is None or callspec.params.get("library") == "fastpar" and "backends" not in request.node.name:
+    if callspec is None or (callspec.params.get("library") == "fastpar" and "backends" not in request.node.name):
         return
     for thread in set(threading.enumerate()) - before:
         if not thread.name.startswith("fastpar-"):

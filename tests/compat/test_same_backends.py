@@ -320,7 +320,7 @@ def auto_batching_mixin(lib):
 @table.same(([0, -1, -2, -3, -4, -5], True, -1))
 def registered_by_name(lib):
     backend = callback_backend(lib)
-    lib.register_parallel_backend("third-party", lambda **options: backend(**options))
+    lib.register_parallel_backend("third-party", backend)
     try:
         with lib.parallel_backend("third-party") as (active, n_jobs):
             results = lib.Parallel()(lib.delayed(neg)(i) for i in range(6))
@@ -386,7 +386,11 @@ def backend_without_its_methods(lib):
 )
 def factory_without_arguments(lib):
     backend = callback_backend(lib)
-    lib.register_parallel_backend("bare", lambda: backend())
+
+    def factory():
+        return backend()
+
+    lib.register_parallel_backend("bare", factory)
     try:
         return raised(lambda: lib.Parallel(n_jobs=2, backend="bare"), TypeError)
     finally:

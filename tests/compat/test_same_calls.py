@@ -296,7 +296,7 @@ def logger_text(lib):
 
     records = []
     handler = logging.Handler()
-    handler.emit = lambda record: records.append(record)
+    handler.emit = records.append
     log = logging.getLogger()
     log.addHandler(handler)
     try:

@@ -28,7 +28,7 @@ def n_jobs_as_given(lib):
 def effective_n_jobs(lib):
     with lib.parallel_config("threading"):
         n = [lib.effective_n_jobs(n) for n in (1, 4, None, -1, -2)]
-    return n[:3] + [n[3] == lib.cpu_count(), n[4] == max(1, lib.cpu_count() - 1)]
+    return [*n[:3], n[3] == lib.cpu_count(), n[4] == max(1, lib.cpu_count() - 1)]
 
 
 @table.same(1)

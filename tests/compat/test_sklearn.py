@@ -1,4 +1,4 @@
-"""scikit-learn on fastpar: the same results as on joblib, with fastpar in the places where scikit-learn finds joblib."""
+"""scikit-learn on fastpar, which stands where scikit-learn finds joblib: the same results."""
 
 import json
 
