@@ -87,7 +87,7 @@ class Parallel(Logger):
         A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the
         tasks only so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
     verbose : int, optional
-        Messages on progress: none at 0, more with higher numbers, on stdout above 50. Default 0.
+        Messages on progress: none at 0, more with higher numbers, on stdout from 50 on. Default 0.
     timeout : float, optional
         Seconds that the oldest missing result may stay missing. Not used with one worker. Default None, no limit.
     pre_dispatch : int or str
@@ -197,10 +197,12 @@ class Parallel(Logger):
 
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
+        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
+        if settings is DEFAULTS and not given and all(known[name] is getattr(DEFAULTS, name) for name in known):
+            return _DEFAULT_OPTIONS
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
         config.parse_choice("mmap_mode", options["mmap_mode"])
-        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
         if given and isinstance(self._backend, (ThreadingBackend, SequentialBackend)):
             _check_options(given)
         return options | given
@@ -412,6 +414,13 @@ class Parallel(Logger):
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
 
 
+_DEFAULT_OPTIONS = {
+    "temp_folder": None,
+    "max_nbytes": config.parse_memory(DEFAULTS.max_nbytes.default_value),
+    "mmap_mode": DEFAULTS.mmap_mode.default_value,
+    "prefer": None,
+    "require": None,
+}
 _PRINT_PROGRESS = Parallel.print_progress  # to notice a subclass or a user's patch that shows its own
 
 

@@ -36,24 +36,23 @@ class ThreadSession:
     __slots__ = ("_inner", "_team", "run")
 
     def __init__(self, pool: ThreadPool, plan: Plan) -> None:
-        n_cpus = cpu.budget()
-        n_workers = plan.n_workers
-        self._inner = limit(plan.inner_max_num_threads or max(1, n_cpus // n_workers))
+        division = cpu.Division(plan.n_workers)
+        self._inner = limit(plan.inner_max_num_threads or division.least)
 
         def enter(rank: int, enter_worker: Callable[[], object] = self._inner.enter_worker) -> None:
-            cpu.enter_share(cpu.share(n_cpus, n_workers, rank))
+            cpu.enter_share(cpu.Share(division, rank))
             enter_worker()
 
         context = copy_context()
         context.run(config.activate, plan.nested_config)
-        context.run(cpu.enter_share, cpu.share(n_cpus, n_workers, n_workers - 1))
+        context.run(cpu.enter_share, cpu.Share(division, plan.n_workers - 1))
         # Not the reader of a generator: a later task may wait for what the reader does with an earlier result.
         caller_helps = plan.keep == KEEP["list"] and not plan.times_tasks
-        self._team = Team(pool, context, n_workers, enter, caller_helps=caller_helps)
+        self._team = Team(pool, context, plan.n_workers, enter, caller_helps=caller_helps)
         self.run = Run(
             plan.source,
             Slots(plan.keep),
-            n_workers,
+            plan.n_workers,
             plan.n_total,
             plan.pre_dispatch,
             BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size),
