@@ -84,7 +84,7 @@ def make_backend(name: str, nesting_level: int | None, **params: Any) -> Paralle
     """
     factory = BACKENDS.get(name)
     if factory is not None:
-        return _nest(factory(**params), nesting_level)
+        return as_backend(factory(**params), nesting_level)
     if name in UNAVAILABLE:
         raise BackendUnavailableError(
             f"backend={name!r}: worker processes are not there yet; use backend='threading', which runs code that "
@@ -122,8 +122,8 @@ def _adapt(backend: Any) -> ParallelBackendBase:
     if hasattr(backend, "Pool") and hasattr(backend, "Lock"):  # joblib's way to pass a multiprocessing context
         return make_backend("multiprocessing", None)
     raise TypeError(
-        "backend must be a name, a ParallelBackendBase instance, a concurrent.futures.Executor or a multiprocessing "
-        f"context, not {backend!r}"
+        "backend must be a name, an instance of fastpar's ParallelBackendBase (joblib's own is another class), "
+        f"a concurrent.futures.Executor or a multiprocessing context, not {backend!r}"
     )
 
 
