@@ -35,12 +35,20 @@ MISSING_COMPILER = (
 
 
 class BuildExt(build_ext):
-    """Always rebuilds, since FASTPAR_DEBUG is no file to be newer than, and says plainly what is missing."""
+    """Always rebuilds, since FASTPAR_DEBUG is no file to be newer than, and says plainly what is missing.
+
+    Leaves a copy of the compiled modules beside their sources: run from a checkout, `python -m fastpar` and
+    `python -m pytest` import the package that lies there, whatever was installed, so both have to be the same code.
+    """
 
     def finalize_options(self):
         super().finalize_options()
         self.force = True
         self.parallel = self.parallel or os.cpu_count()
+
+    def run(self):
+        super().run()
+        self.copy_extensions_to_source()  # bdist_wheel overrides an `inplace` in setup.cfg
 
     def build_extensions(self):
         try:
