@@ -19,13 +19,13 @@ def blur_row(const double[:, :, ::1] padded, const double[:, ::1] widths, Py_ssi
     Raises
     ------
     ValueError
-        When there is no such row, or a Gaussian of it reaches beyond the margin.
+        When there is no such row, or a width in it is not positive, or one reaches beyond the margin.
     """
     cdef Py_ssize_t x, width = widths.shape[1], margin = (padded.shape[1] - widths.shape[0]) // 2
     if not 0 <= y < widths.shape[0] or padded.shape[0] != 3 or padded.shape[2] != width + 2 * margin:
         raise ValueError(f"no row {y} in an image of these shapes")
-    if widest_reach(widths[y]) > min(margin, MAX_REACH):
-        raise ValueError(f"a Gaussian of row {y} reaches over its margin of {min(margin, MAX_REACH)} pixels")
+    if not all_fit(widths[y], min(margin, MAX_REACH)):
+        raise ValueError(f"the widths of row {y} must be positive and reach no further than {min(margin, MAX_REACH)} pixels")
     blurred = np.empty((3, width))
     cdef double[:, ::1] row = blurred
     with nogil:
@@ -34,12 +34,12 @@ def blur_row(const double[:, :, ::1] padded, const double[:, ::1] widths, Py_ssi
     return blurred
 
 
-cdef double widest_reach(const double[::1] widths) noexcept nogil:
-    cdef double widest = 0.0
+cdef bint all_fit(const double[::1] widths, Py_ssize_t farthest) noexcept nogil:
     cdef Py_ssize_t x
     for x in range(widths.shape[0]):
-        widest = max(widest, widths[x])
-    return ceil(CUT * widest)
+        if not 0.0 < CUT * widths[x] <= farthest:  # "not", since NaN is never less
+            return False
+    return True
 
 
 cdef void blur_pixel(

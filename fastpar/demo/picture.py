@@ -103,12 +103,12 @@ def draw(scene: Scene, finishes: Sequence[Finish], n_workers: int, setting: str)
     figure = Figure(figsize=(15, 6), layout=layout, facecolor="white")  # not pyplot: the user's figures are not ours
     before, after, times = figure.subplots(1, 3, width_ratios=[1, 1, 1.35])
     figure.suptitle(
-        f"A Gaussian blur whose width changes from pixel to pixel, from {scene.widths.min():.2g} "
-        f"to {scene.widths.max():.2g} pixels",
+        "A Gaussian blur whose width changes from pixel to pixel: "
+        f"standard deviation {scene.widths.min():.2g} to {scene.widths.max():.2g} pixels",
         fontsize=16,
         color=TEXT_COLOUR,
     )
-    _show(before, scene.image, f"Input, {width} {TIMES} {height} pixels")
+    _show(before, scene.image, f"Input, {width} {TIMES} {height} pixels, and the widths")
     _show_widths(before, scene.widths)
     _show(after, finishes[-1].image, "Output")
     _show_times(times, finishes, n_workers)
