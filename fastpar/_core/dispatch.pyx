@@ -471,6 +471,10 @@ cdef class Run:
         """The task at place i raised: if it is the first to do so, the run stops."""
         self._fail_with(error, batch.tasks[i].index, batch.task(i))
 
+    cdef void leave(self) noexcept:
+        """Give up the seat of a worker that will not come, and that an ended run does not miss."""
+        fp_queue_leave(self.queue)
+
     cdef void lose_worker(self, object error) noexcept:
         """A summoned worker could not come: fewer will do, but not none while tasks are ready."""
         fp_queue_leave(self.queue)

@@ -80,7 +80,6 @@ def test_1_000_short_lived_objects_leave_no_garbage():
         gc.enable()
 
 
-@pytest.mark.xfail(reason="workers that come too late for a tiny call are not home when the next call asks for some")
 def test_the_pool_does_not_grow_with_the_number_of_calls():
     n_before, most = threading.active_count(), 0
     for _ in range(1000):
