@@ -81,14 +81,14 @@ def _one_line(brief: reprlib.Repr, value: object) -> str:
 def user_traceback(error: BaseException) -> TracebackType | None:
     """The traceback of an error from the first frame that is not fastpar's on: how it got to us is our affair.
 
-    All of it where nothing is left then, and where the environment variable FASTPAR_FULL_TRACEBACK is set.
+    The innermost frame where all are ours: a task may be a builtin. All of it where FASTPAR_FULL_TRACEBACK is set.
     """
     traceback = error.__traceback__
     if os.environ.get("FASTPAR_FULL_TRACEBACK"):
         return traceback
-    while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
+    while traceback is not None and traceback.tb_next and _is_ours(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
-    return traceback or error.__traceback__
+    return traceback
 
 
 def _is_ours(filename: str) -> bool:

@@ -261,7 +261,8 @@ class parallel_config:  # noqa: N801 -- joblib's name
     def _choose(self, backend: Any, inner_max_num_threads: int | None, params: dict[str, Any]) -> Any:
         if isinstance(backend, Default) or backend is None:
             if inner_max_num_threads is not None or params:
-                raise ValueError("inner_max_num_threads and backend parameters need a backend: name it as well")
+                named = "inner_max_num_threads" if inner_max_num_threads is not None else ", ".join(sorted(params))
+                raise ValueError(f"{named}: an option of a backend needs one; write parallel_config(backend=..., ...)")
             return backend
         outer = config.resolve("backend", DEFAULTS.backend, self.old_parallel_config)
         chosen = as_backend(backend, None, **params)
