@@ -30,7 +30,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 #: None of these is loaded by `import fastpar` alone: users pay for them where they use them.
 HEAVY = {"numpy", "multiprocessing", "cloudpickle", "asyncio", "logging", "concurrent.futures", "inspect"}
-HEAVY |= {"dataclasses", "typing", "re", "socket", "subprocess", "threadpoolctl", "xxhash", "ctypes", "pickle", "tempfile"}
+HEAVY |= {"dataclasses", "typing", "re", "socket", "subprocess", "threadpoolctl", "xxhash", "ctypes", "pickle"}
 
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd"))
 CYTHON = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(\([^)]*\)|[^#\n]*)|c?import\s+([\w., ]+))", re.M)
