@@ -77,6 +77,8 @@ class Job:
 
     def __call__(self, out: Any = None) -> None:
         """The callback: keep the outcome, and tell the calling thread. In any thread."""
+        if self.duration_ns:
+            return  # some backends call back twice: the first counts
         try:
             self._results = self._backend.retrieve_result_callback(out)
         except BaseException as error:  # noqa: BLE001 -- whatever a task raises arrives where Parallel was called
@@ -139,6 +141,13 @@ class ForeignSession:
 
     def step(self, timeout_ns: int) -> bool:
         """Read and submit what fits into the window, bring in what has ended, and wait."""
+        try:
+            return self._step(timeout_ns)
+        except BaseException:  # of the source, or of the backend's own methods; that ends the call
+            self._give_up()
+            raise
+
+    def _step(self, timeout_ns: int) -> bool:
         deadline = perf_counter_ns() + timeout_ns
         self._read()
         if self._waiting is None:
@@ -189,11 +198,7 @@ class ForeignSession:
             size = self._next_size()
             if size > 0:
                 resize(self.run, size)
-        try:
-            self.run.pull()
-        except BaseException:
-            self._give_up()
-            raise
+        self.run.pull()
 
     def _submit(self, batch: Batch) -> None:
         backend = self._backend
@@ -214,19 +219,16 @@ class ForeignSession:
 
     def _settle(self, job: Job) -> None:
         """Bring in the outcome of a batch that has ended."""
-        if job not in self._jobs:
-            return  # some backends call back twice
         del self._jobs[job]
         try:
-            outcome = job.result()
-        except BaseException as error:  # noqa: BLE001 -- the task's
+            self._bring_in(job, job.result())
+        except BaseException as error:  # noqa: BLE001 -- the task's, or the backend gave no results
             fail(self.run, job.batch, error)
         else:
-            self._bring_in(job, outcome)
             self._backend.batch_completed(job.batch_size, job.duration_ns / 1e9)
 
     def _give_up(self) -> None:
-        """Expect nothing any more of the batches under way: the source has raised, and that ends the call."""
+        """Expect nothing any more of the batches under way."""
         self.run.cancel()
         for job in self._jobs:
             drop(self.run, job.batch)
