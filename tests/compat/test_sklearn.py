@@ -42,6 +42,8 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_scikit_learn_computes_the_same(python):
-    ours, theirs = (json.loads(python.run("-c", PROGRAM, library).stdout) for library in ("fastpar", "joblib"))
+    runs = [python.run("-c", PROGRAM, library) for library in ("fastpar", "joblib")]
+    assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
+    ours, theirs = (json.loads(run.stdout) for run in runs)
     assert (ours.pop("library"), theirs.pop("library")) == ("fastpar.parallel", "joblib.parallel")
     assert ours == theirs
