@@ -185,6 +185,14 @@ cdef class Run:
         return n_pulled, n_completed, n_consumed, n_batches
 
     @property
+    def has_next(self):
+        """Whether there is a result to consume."""
+        fp_mutex_lock(&self.lock)
+        cdef bint has_next = self.slots.has_next()
+        fp_mutex_unlock(&self.lock)
+        return has_next
+
+    @property
     def n_total(self):
         """Number of tasks, -1 while it is not known."""
         fp_mutex_lock(&self.lock)
