@@ -279,8 +279,10 @@ cdef class ThreadPool:
                 missed.leave()
                 return
             self._start(run)
-        except BaseException as error:  # the system gives us no more threads, or no memory for one
+        except Exception as error:  # the system gives us no more threads, or no memory for one
             run.lose_worker(error)
+        except BaseException as error:  # Ctrl-C while the thread was being started: the calling thread raises it
+            run._fail_with(error, -1, None)
 
     cdef Worker _call_idle(self, Run run):
         cdef Worker worker = None
@@ -322,8 +324,13 @@ cdef class ThreadPool:
         worker.thread = threading.Thread(target=_live, args=(self, worker), name=name, daemon=True)
         try:
             worker.thread.start()
-        except BaseException:
+        except Exception:
             self._arrive(worker)
+            raise
+        except BaseException:  # Ctrl-C: the thread may come or not, so no other run may count on it
+            fp_mutex_lock(&self.lock)
+            remove(self.coming, worker)
+            fp_mutex_unlock(&self.lock)
             raise
         return 0
 
