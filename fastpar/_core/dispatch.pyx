@@ -26,14 +26,12 @@ from fastpar._core.batching cimport BatchSizer
 from fastpar._core.capi cimport (
     FP_NO_MEMORY,
     FP_OK,
-    FP_PARKED_INTERRUPTED,
     fp_check_n_live,
     fp_mutex_init,
     fp_mutex_lock,
     fp_mutex_unlock,
     fp_os_clock_ns,
     fp_park,
-    fp_parked,
     fp_parker_init,
     fp_queue_close,
     fp_queue_free,
@@ -77,6 +75,10 @@ cdef uint64_t MAX_PULL_NS = 200_000
 
 # A reader that keeps a result for longer than this is asked for room at every result: by then a wake-up costs nothing.
 cdef int64_t SLOW_READER_NS = 500_000
+
+# A signal that comes between the last look for one and the park itself wakes nobody. It comes just there when somebody
+# waits for the tasks to have begun before sending it, so the first park is short and another look follows.
+cdef int64_t FIRST_PARK_NS = 50_000_000
 
 cdef uint64_t n_forks = 0  # how often this process was forked off; written in the child of a fork, where it is alone
 
@@ -322,9 +324,9 @@ cdef class Run:
         bool
             False if the time ran out first.
         """
-        cdef fp_parked parked
         cdef bint news
         cdef int64_t left = timeout_ns
+        cdef int64_t most = FIRST_PARK_NS
         cdef uint64_t deadline = fp_os_clock_ns() + <uint64_t>max(<int64_t>0, timeout_ns)
         self._check_fork()
         while True:
@@ -335,10 +337,10 @@ cdef class Run:
             fp_mutex_unlock(&self.lock)
             if news or left == 0:
                 return news
+            PyErr_CheckSignals()
             with nogil:
-                parked = fp_park(&self.caller, left)
-            if parked == FP_PARKED_INTERRUPTED:
-                PyErr_CheckSignals()
+                fp_park(&self.caller, left if most < 0 else most if left < 0 else min(left, most))
+            most = -1
             if timeout_ns >= 0:
                 left = max(<int64_t>0, <int64_t>(deadline - fp_os_clock_ns()))
 
