@@ -27,4 +27,5 @@ def main() -> int:
         total += sum(Parallel(prefer="threads", require="sharedmem")(tasks()))
     n_cpus: int = cpu_count()
     limits: tuple[Any, ...] = cpu_count(explain=True).limits
-    return total + sum(results) + n_cpus + len(limits) + parallel.n_completed_tasks
+    answer: int = total + sum(results) + n_cpus + len(limits) + parallel.n_completed_tasks
+    return answer
