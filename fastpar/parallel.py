@@ -11,6 +11,7 @@ from _thread import allocate_lock
 
 from fastpar import config
 from fastpar._core.delayed import delayed
+from fastpar._core.dispatch import Counts
 from fastpar._core.slots import KEEP
 from fastpar._core.threads import run_serial
 from fastpar.config import DEFAULTS, Default
@@ -79,15 +80,15 @@ class Parallel(Logger):
     Parameters
     ----------
     n_jobs : int, optional
-        How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and so on.
-        By default what `parallel_config` says, else 1: the plain loop in the calling thread.
+        How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and
+        so on. By default what `parallel_config` says, else 1: the plain loop in the calling thread.
     backend : str, ParallelBackendBase, concurrent.futures.Executor, optional
         What executes the tasks; default ``"threading"``. A multiprocessing context is accepted for one too.
     return_as : {'list', 'generator', 'generator_unordered'}
-        A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the tasks only
-        so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
+        A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the
+        tasks only so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
     verbose : int, optional
-        Messages on progress: none at 0, more with higher numbers, on stdout above 50. Default 0.
+        Messages on progress: none at 0, more with higher numbers, on stdout from 50 on. Default 0.
     timeout : float, optional
         Seconds that the oldest missing result may stay missing. Not used with one worker. Default None, no limit.
     pre_dispatch : int or str
@@ -103,8 +104,8 @@ class Parallel(Logger):
     require : {'sharedmem'}, optional
         Only a backend whose tasks see the caller's memory will do.
     progress : bool, 'tqdm' or callable, optional
-        True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``, total
-        being None while it is not known.
+        True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``,
+        total being None while it is not known.
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs
@@ -117,12 +118,12 @@ class Parallel(Logger):
 
     Notes
     -----
-    The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that names the
-    task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is too, when the
-    running tasks have ended. Ctrl-C stops a run at once.
+    The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that
+    names the task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is
+    too, when the running tasks have ended. Ctrl-C stops a run at once.
 
-    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be used in
-    different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
+    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be
+    used in different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
 
     References
     ----------
@@ -167,7 +168,8 @@ class Parallel(Logger):
         self.pre_dispatch = pre_dispatch
         self.batch_size = batch_size
         self._batch_size = config.parse_batch_size(batch_size) or 0
-        self.return_as = config.parse_choice("return_as", return_as)
+        config.parse_choice("return_as", return_as)
+        self.return_as = return_as
         if self.return_generator and not active.supports_return_generator:
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = parse_progress(progress)
@@ -183,7 +185,7 @@ class Parallel(Logger):
         self._idle = allocate_lock()
         self._n_managed = 0  # workers of a backend that stays configured between calls
         self._session: Session | None = None
-        self._counts = (0, 0, 0, 0)
+        self._counts = Counts(0, 0, 0, 0)
         self._reporter: Reporter | None = None
         self.n_tasks: int | None = None
 
@@ -196,10 +198,12 @@ class Parallel(Logger):
 
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
+        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
+        if settings is DEFAULTS and not given and all(known[name] is getattr(DEFAULTS, name) for name in known):
+            return _DEFAULT_OPTIONS
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
         config.parse_choice("mmap_mode", options["mmap_mode"])
-        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
         if given and isinstance(self._backend, (ThreadingBackend, SequentialBackend)):
             _check_options(given)
         return options | given
@@ -219,17 +223,17 @@ class Parallel(Logger):
     @property
     def n_dispatched_tasks(self) -> int:
         """Tasks read from the iterable by the current or latest call."""
-        return self._current_counts()[0]
+        return self._current_counts().n_pulled
 
     @property
     def n_completed_tasks(self) -> int:
         """Tasks of the current or latest call whose result is there."""
-        return self._current_counts()[1]
+        return self._current_counts().n_completed
 
     @property
     def n_dispatched_batches(self) -> int:
         """Batches that workers of the current or latest call took."""
-        return self._current_counts()[3]
+        return self._current_counts().n_batches
 
     def print_progress(self) -> None:
         """Show how far the call is, as `verbose` and `progress` ask for.
@@ -245,7 +249,7 @@ class Parallel(Logger):
             return self.n_tasks
         return self._session.run.n_total
 
-    def _current_counts(self) -> tuple[int, int, int, int]:
+    def _current_counts(self) -> Counts:
         return self._counts if self._session is None else self._session.run.counts
 
     # ---- calls
@@ -294,16 +298,16 @@ class Parallel(Logger):
         """
         n_workers = self._begin_call()
         try:
-            self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None
+            self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
             watch = self._start_reporting(n_workers)
             if n_workers > 1:
                 results = self._call_engine(iterable, n_workers, watch)
             elif watch is None and not self.return_generator:
                 results = run_serial(iter(iterable))
-                self._counts = (len(results),) * 4
+                self._counts = Counts(*[len(results)] * 4)
             else:
                 results = self._call_serially(iterable, watch)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- passed on
             self._end_call(completed=False)
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         if not self.return_generator:
@@ -356,7 +360,7 @@ class Parallel(Logger):
 
     def _call_serially(self, iterable: Iterable[Any], watch: Callable[[], object] | None) -> Any:
         def note(n_completed: int) -> None:
-            self._counts = (n_completed,) * 4
+            self._counts = Counts(*[n_completed] * 4)
             if watch is not None and n_completed:
                 watch()
 
@@ -385,7 +389,7 @@ class Parallel(Logger):
             yield None
             yield from results
             completed = True
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- passed on
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         finally:
             self._end_call(completed=completed)
@@ -411,6 +415,13 @@ class Parallel(Logger):
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
 
 
+_DEFAULT_OPTIONS = {
+    "temp_folder": None,
+    "max_nbytes": config.parse_memory(DEFAULTS.max_nbytes.default_value),
+    "mmap_mode": DEFAULTS.mmap_mode.default_value,
+    "prefer": None,
+    "require": None,
+}
 _PRINT_PROGRESS = Parallel.print_progress  # to notice a subclass or a user's patch that shows its own
 
 
