@@ -191,6 +191,11 @@ def _partial(call: partial[Any]) -> Description:
     return "partial", (name_of(type(call)), call.func, call.args, call.keywords, dict(vars(call))), None
 
 
+def _memorized(cached: Any) -> Description:
+    # A function with a cache is its function: not where its results are, nor how much it says.
+    return "memorized", (cached.func,), None
+
+
 def _code(code: types.CodeType) -> Description:
     from fastpar.fingerprint import bytecode_fingerprint
 
@@ -299,6 +304,8 @@ _INHERITED = frozenset({type, types.ModuleType, partial, set, frozenset, Ordered
 #: Rules for types that are recognised by name, since their module may not be loaded: (module of fastpar, function).
 _BY_NAME: dict[str, tuple[str, str]] = {
     "enum.Enum": ("hashing", "_enum"),
+    "fastpar.memory.memorized.MemorizedFunc": ("hashing", "_memorized"),
+    "fastpar.memory.memorized.NotMemorizedFunc": ("hashing", "_memorized"),
     "pathlib.PurePath": ("hashing", "_path"),
     "pathlib._local.PurePath": ("hashing", "_path"),
     "fractions.Fraction": ("hashing", "_fraction"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastpar.errors import JobLibCollisionWarning, MemoryWriteWarning
 from fastpar.memory._memory import Memory, expires_after
 from fastpar.memory.registry import register_store_backend
 from fastpar.memory.store import Store
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from fastpar.memory.results import MemorizedResult, NotMemorizedResult
 
 __all__ = [
+    "JobLibCollisionWarning",
     "MemorizedFunc",
     "MemorizedResult",
     "Memory",
+    "MemoryWriteWarning",
     "NotMemorizedFunc",
     "NotMemorizedResult",
     "Store",

@@ -383,6 +383,19 @@ def test_recursion(memory):
     assert len(CALLS) == 31
 
 
+def test_a_cached_function_that_is_closed_over_counts_as_its_function(tmp_path):
+    def make(location, verbose):
+        @Memory(location, verbose=verbose).cache
+        def countdown(n):
+            return n and countdown(n - 1)
+
+        return countdown
+
+    first, second = make(tmp_path / "a", 0), make(tmp_path / "b", 1)
+    assert first.explain(1).func_id == second.explain(1).func_id
+    assert first(3) == 0
+
+
 def test_the_same_call_within_itself_is_no_deadlock(memory):
     depth = []
 

@@ -23,6 +23,7 @@ from fastpar.errors import (
 from fastpar.persist import CompressorWrapper, codecs, dump, load, register_compressor
 from fastpar.persist import format as fmt
 
+
 def available(name):
     try:
         codecs.codec_named(name).compress(b"x", None)
