@@ -320,7 +320,7 @@ def parse_pre_dispatch(value: SupportsIndex | float | str, n_jobs: int) -> int |
     Parameters
     ----------
     value : int, float or str
-        A number of tasks, 'all', or arithmetic on `n_jobs`: numbers, + - * / // % and parentheses.
+        A number of batches, 'all', or arithmetic on `n_jobs`: numbers, + - * / // % and parentheses.
     n_jobs : int
         The number of workers.
 

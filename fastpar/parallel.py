@@ -6,14 +6,13 @@ thread, is an error. The other public names of joblib's module of this name are 
 
 from __future__ import annotations
 
-import sys
 from _thread import allocate_lock
 
 from fastpar import config
 from fastpar._core.delayed import delayed
-from fastpar._core.dispatch import Counts
 from fastpar._core.slots import KEEP
 from fastpar._core.threads import run_serial
+from fastpar.call import NO_CALL, Call
 from fastpar.config import DEFAULTS, Default
 from fastpar.engines.active import (
     BACKENDS,
@@ -37,17 +36,15 @@ from fastpar.engines.batches import BatchedCalls
 from fastpar.engines.serial import run_each
 from fastpar.errors import BackendUnavailableError, CallInProgressError, user_traceback
 from fastpar.logger import Logger
-from fastpar.progress import make_reporter, parse_progress
+from fastpar.progress import parse_progress
 from fastpar.runloop import collect, stream
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any, Literal
 
-    from fastpar.engines.base import Session
-    from fastpar.progress import Reporter
 
 __all__ = [
     "BACKENDS",
@@ -182,11 +179,9 @@ class Parallel(Logger):
             prefer=prefer,
             require=require,
         )
-        self._idle = allocate_lock()
+        self._lock = allocate_lock()  # held for the moment of a claim
+        self._call = NO_CALL  # the current one, or the latest
         self._n_managed = 0  # workers of a backend that stays configured between calls
-        self._session: Session | None = None
-        self._counts = Counts(0, 0, 0, 0)
-        self._reporter: Reporter | None = None
         self.n_tasks: int | None = None
 
     def _resolve_n_jobs(self, n_jobs: Any, settings: config.Config) -> int:
@@ -223,17 +218,17 @@ class Parallel(Logger):
     @property
     def n_dispatched_tasks(self) -> int:
         """Tasks read from the iterable by the current or latest call."""
-        return self._current_counts().n_pulled
+        return self._call.counts.n_pulled
 
     @property
     def n_completed_tasks(self) -> int:
         """Tasks of the current or latest call whose result is there."""
-        return self._current_counts().n_completed
+        return self._call.counts.n_completed
 
     @property
     def n_dispatched_batches(self) -> int:
         """Batches that workers of the current or latest call took."""
-        return self._current_counts().n_batches
+        return self._call.counts.n_batches
 
     def print_progress(self) -> None:
         """Show how far the call is, as `verbose` and `progress` ask for.
@@ -241,16 +236,9 @@ class Parallel(Logger):
         Called in the calling thread when tasks have been completed. A subclass may show something else, from
         `n_completed_tasks`, `n_dispatched_tasks` and `n_tasks`.
         """
-        if self._reporter is not None:
-            self._reporter.update(self.n_completed_tasks, self._n_total())
-
-    def _n_total(self) -> int | None:
-        if self._session is None or self._session.run.n_total < 0:
-            return self.n_tasks
-        return self._session.run.n_total
-
-    def _current_counts(self) -> Counts:
-        return self._counts if self._session is None else self._session.run.counts
+        call = self._call
+        if call.reporter is not None:
+            call.reporter.update(call.counts.n_completed, call.n_total)
 
     # ---- calls
 
@@ -262,7 +250,7 @@ class Parallel(Logger):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._n_managed = 0
-        if not self._idle.locked():  # else when the generator that is still in use ends
+        if self._call.is_over:  # else when the generator that is still in use ends
             self._backend.terminate()
 
     def _configure_backend(self) -> int:
@@ -296,103 +284,60 @@ class Parallel(Logger):
         TimeoutError
             See `timeout`.
         """
-        n_workers = self._begin_call()
+        call = Call(self)
         try:
-            self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
-            watch = self._start_reporting(n_workers)
-            if n_workers > 1:
-                results = self._call_engine(iterable, n_workers, watch)
-            elif watch is None and not self.return_generator:
-                results = run_serial(iter(iterable))
-                self._counts = Counts(*[len(results)] * 4)
-            else:
-                results = self._call_serially(iterable, watch)
+            results = self._start(call, iterable)
+            if self.return_generator:
+                return call.pass_on(results)
+            call.end(completed=True)
+            return results
         except BaseException as error:  # noqa: BLE001 -- passed on
-            self._end_call(completed=False)
+            call.end(completed=False)
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
-        if not self.return_generator:
-            self._end_call(completed=True)
-        return results
 
-    def _begin_call(self) -> int:
-        if not self._idle.acquire(blocking=False):
-            raise CallInProgressError(
-                "this Parallel object is in a call already: exhaust or close the generator of that call first, or use "
-                "another Parallel object"
-            )
-        try:
-            return self._n_managed or self._configure_backend()
-        except BaseException:
-            self._idle.release()
-            raise
+    def _start(self, call: Call, iterable: Iterable[Any]) -> Any:
+        """Run the call, or get it under way where it returns a generator."""
+        self._claim(call)
+        n_workers = self._n_managed or self._configure_backend()
+        self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
+        call.start_reporting(type(self._backend).__name__, n_workers)
+        if n_workers > 1:
+            return self._start_engine(call, iterable, n_workers)
+        if call.watch is None and not self.return_generator:
+            results: list[Any] = []
+            try:
+                run_serial(iter(iterable), results)
+            finally:
+                call.n_serial = len(results)
+            return results
+        each = run_each(iter(iterable), call.note)
+        return each if self.return_generator else list(each)
 
-    def _start_reporting(self, n_workers: int) -> Callable[[], object] | None:
-        """What to call when tasks have been completed, if anybody wants to know."""
-        if self.verbose or self.progress:
-            self._reporter = make_reporter(
-                repr(self),
-                verbose=self.verbose,
-                progress=self.progress,
-                backend=type(self._backend).__name__,
-                n_workers=n_workers,
-            )
-        if self._reporter is not None:
-            self._reporter.start(self.n_tasks)
-        elif getattr(self.print_progress, "__func__", None) is _PRINT_PROGRESS:
-            return None
-        return self.print_progress
+    def _claim(self, call: Call) -> None:
+        with self._lock:  # no signal comes between taking a lock with `with` and what follows
+            if not self._call.is_over:
+                raise CallInProgressError(
+                    "this Parallel object is in a call already: exhaust or close the generator of that call first, or "
+                    "use another Parallel object"
+                )
+            self._call = call
+            call.is_over = False
 
-    def _end_call(self, *, completed: bool) -> None:
-        n_total, n_failed, advice = self._n_total(), 0, None
-        session, self._session = self._session, None
-        if session is not None:
-            self._counts = session.run.counts
-            n_failed = int(session.run.failure is not None)
-            advice = session.advice() if self.verbose else None
-        reporter, self._reporter = self._reporter, None
-        if not self._n_managed:
-            self._backend.terminate()
-        self._idle.release()
-        if reporter is not None:
-            reporter.finish(self.n_completed_tasks, n_total, n_failed, completed=completed)
-        if advice is not None:
-            print(f"[{self!r}]: {advice}", file=sys.stderr)  # noqa: T201 -- part of what verbose shows
-
-    def _call_serially(self, iterable: Iterable[Any], watch: Callable[[], object] | None) -> Any:
-        def note(n_completed: int) -> None:
-            self._counts = Counts(*[n_completed] * 4)
-            if watch is not None and n_completed:
-                watch()
-
-        results = run_each(iter(iterable), note)
-        return self._end_after(results) if self.return_generator else list(results)
-
-    def _call_engine(self, iterable: Iterable[Any], n_workers: int, watch: Callable[[], object] | None) -> Any:
-        session = self._backend.engine.open(self._plan(iterable, n_workers))
-        self._session = session
+    def _start_engine(self, call: Call, iterable: Iterable[Any], n_workers: int) -> Any:
+        call.session = self._backend.engine.open(self._plan(iterable, n_workers))
         limit_ns = None if self.timeout is None else int(self.timeout * 1e9)
         if not self.return_generator:
-            return collect(session, limit_ns, watch)
-        results = stream(session, limit_ns, watch)
+            return collect(call.session, limit_ns, call.watch)
+        results = stream(call.session, limit_ns, call.watch)
         next(results)  # an error of the first step is __call__'s to deal with
-        return self._end_after(results)
+        return results
 
-    def _end_after(self, results: Iterator[Any]) -> Generator[Any, None, None]:
-        """Pass results on; the call ends with them."""
-        ended = self._started(results)
-        next(ended)
-        return ended
+    def _release_backend(self) -> None:
+        if not self._n_managed:
+            self._backend.terminate()
 
-    def _started(self, results: Iterator[Any]) -> Generator[Any, None, None]:
-        completed = False
-        try:
-            yield None
-            yield from results
-            completed = True
-        except BaseException as error:  # noqa: BLE001 -- passed on
-            raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
-        finally:
-            self._end_call(completed=completed)
+    def _shows_own_progress(self) -> bool:
+        return getattr(self.print_progress, "__func__", None) is not _PRINT_PROGRESS
 
     def _plan(self, iterable: Iterable[Any], n_workers: int) -> Plan:
         backend, n_jobs = self._backend.get_nested_backend()

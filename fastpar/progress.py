@@ -331,8 +331,9 @@ class Tqdm(Reporter):
         self._bar.update(n_done - self._bar.n)
 
     def finish(self, n_done: int, n_total: int | None, n_failed: int = 0, *, completed: bool) -> None:
-        self.update(n_done, n_done if completed else n_total, n_failed)
-        self._bar.close()
+        if self._bar is not None:  # tqdm itself may have raised
+            self.update(n_done, n_done if completed else n_total, n_failed)
+            self._bar.close()
 
 
 class Callback(Reporter):

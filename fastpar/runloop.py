@@ -6,6 +6,8 @@ and raises what has to be raised. It knows neither how tasks are executed nor wh
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+
 from fastpar.errors import add_task_note, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -25,7 +27,7 @@ def collect(session: Session, limit_ns: int | None, watch: Callable[[], object] 
     Parameters
     ----------
     session : Session
-        Of a run that keeps a list; closed on return.
+        Of a run that keeps a list; closing it is the caller's affair.
     limit_ns : int or None
         How long the oldest missing result may stay missing, in nanoseconds.
     watch : callable or None
@@ -33,68 +35,56 @@ def collect(session: Session, limit_ns: int | None, watch: Callable[[], object] 
     """
     run = session.run
     run.reports = watch is not None
-    try:
-        while run.is_open:
-            if limit_ns is None:
-                _step(session, -1)
-            else:
-                _step_within(session, limit_ns, run.oldest_missing[1])
-            if watch is not None:
-                watch()
-        _raise_failure(run)
-        return run.results()
-    finally:
-        run.cancel()
-        session.close()
+    while run.is_open:
+        _step(session, -1 if limit_ns is None else _time_left(run, limit_ns, run.oldest_missing[1]))
+        if watch is not None:
+            watch()
+    _raise_failure(run)
+    return run.results()
 
 
 def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] | None) -> Iterator[Any]:
-    """Results one by one; closing the generator cancels the rest.
+    """Results one by one.
 
-    The first item is None and comes when tasks are on their way: a generator that was never started could not be
-    closed. Parameters are those of `collect`.
+    The first item is None and comes when tasks are on their way. Parameters are those of `collect`; the time for a
+    result counts from when it was asked for.
     """
     run = session.run
     run.reports = watch is not None
-    try:
+    room = run.room
+    while run.counts.n_pulled < room and run.room > 0:  # the first window, whatever comes of it meanwhile
         _step(session, 0)
-        yield None
-        while True:
-            result = run.pop(MISSING)
-            if result is not MISSING:
-                if run.is_hungry:
-                    _step(session, 0)
-                yield result
-                continue
-            _raise_failure(run)
-            if not run.is_open and not run.has_next:  # in this order: what comes between the two looks is not lost
-                return
-            if limit_ns is None:
-                _step(session, -1)
-            else:
-                _step_within(session, limit_ns, 0)
-            if watch is not None:
-                watch()
-    finally:
-        run.cancel()
-        session.close()
+    yield None
+    asked_ns = perf_counter_ns()
+    while True:
+        result = run.pop(MISSING)
+        if result is not MISSING:
+            if run.is_hungry:
+                _step(session, 0)
+            yield result
+            asked_ns = perf_counter_ns() if limit_ns is not None else 0
+            continue
+        _raise_failure(run)
+        if not run.is_open and not run.has_next:  # in this order: what comes between the two looks is not lost
+            return
+        _step(session, -1 if limit_ns is None else _time_left(run, limit_ns, perf_counter_ns() - asked_ns))
+        if watch is not None:
+            watch()
 
 
-def _step(session: Session, timeout_ns: int) -> bool:
+def _step(session: Session, timeout_ns: int) -> None:
     try:
-        return session.step(timeout_ns)
+        session.step(timeout_ns)
     except Exception:  # the source's: it arrives as it is, once the tasks that run have ended
         session.run.cancel()
         session.run.wait()
         raise
 
 
-def _step_within(session: Session, limit_ns: int, waited_ns: int) -> None:
-    """Step, and raise if what is waited for does not come within the limit."""
-    run = session.run
-    n_completed = run.counts.n_completed
-    if _step(session, max(0, limit_ns - waited_ns)) or run.counts.n_completed > n_completed or not run.is_open:
-        return
+def _time_left(run: Run, limit_ns: int, waited_ns: int) -> int:
+    """What is left of the limit, at least 1 ns; raises when nothing is."""
+    if waited_ns < limit_ns:
+        return limit_ns - waited_ns
     counts = run.counts
     raise timeout_error(
         f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing[0]} was waited for: raise timeout=, or "

@@ -65,7 +65,9 @@ class Snapshot:
             if name == "inner_limits":
                 after = tuple(limit for limit in after if limit[0] in dict(before))
             if name == "native_threads":
-                after = max(before, after)
+                # OpenBLAS stops its threads when the process forks, and starts them again when it is next used.
+                n_blas = sum(n_threads - 1 for _, n_threads in later.inner_limits)
+                after = max(before, after - n_blas if after > before else after)
             if before != after:
                 lines.append(f"{name}: {difference(before, after)}")
         return lines

@@ -4,6 +4,8 @@ joblib wraps the function with `functools.wraps` once for every task, which cost
 Here the wrapper is one small object that looks its function's attributes up only when somebody asks for them.
 """
 
+from types import MethodType
+
 cimport cython
 
 
@@ -16,6 +18,9 @@ cdef class DelayedFunction:
 
     def __call__(self, *args, **kwargs):
         return (self.__wrapped__, args, kwargs)
+
+    def __get__(self, instance, owner):
+        return self if instance is None else MethodType(self, instance)
 
     def __getattr__(self, name):
         return getattr(self.__wrapped__, name)

@@ -58,7 +58,7 @@ cdef class Run:
     cdef fp_parker caller
 
     # The calling thread's side.
-    cpdef int pull(self) except -1
+    cpdef int pull(self, bint is_awaiting=*) except -1
     cpdef bint wait(self, int64_t timeout_ns=*) except -1
 
     # The workers' side.
@@ -86,6 +86,7 @@ cdef class Run:
     cdef Py_ssize_t _lot_locked(self) noexcept
     cdef bint _has_worthwhile_room_locked(self) noexcept
     cdef Py_ssize_t _n_left_locked(self) noexcept
+    cdef bint _is_awaited(self) noexcept
     cdef bint _has_news_locked(self) noexcept
     cdef void _hand_over_locked(self, Batch batch, int64_t total_ns, int64_t longest_ns) noexcept
     cdef void _time_reader_locked(self, bint found) noexcept

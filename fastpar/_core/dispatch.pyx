@@ -76,9 +76,6 @@ cdef inline bint has_ended(Phase phase) noexcept nogil:
     return MAY_FOLLOW[<int>phase] == 0
 
 
-# A slow source must not keep tasks from idle workers while it fills a batch.
-cdef uint64_t MAX_PULL_NS = 200_000
-
 # A reader that keeps a result for longer than this is asked for room at every result: by then a wake-up costs nothing.
 cdef int64_t SLOW_READER_NS = 500_000
 
@@ -132,7 +129,7 @@ cdef class Run:
     crew : Crew
         Its workers.
     times_tasks : bool, default False
-        Whether `oldest_wait_ns` will be asked for.
+        Whether `oldest_missing` will be asked for.
     n_seats : int, optional
         How many workers may hold seats of the queue; `n_workers` by default.
     """
@@ -145,7 +142,7 @@ cdef class Run:
         self, source, Slots slots, Py_ssize_t n_workers, Py_ssize_t n_total, Py_ssize_t pre_dispatch, BatchSizer sizer,
         Crew crew, *, bint times_tasks=False, n_seats=None,
     ):
-        self.queue = fp_queue_new(<uint32_t>(n_workers if n_seats is None else n_seats))
+        self.queue = fp_queue_new(<uint32_t>min(n_workers if n_seats is None else n_seats, 0xFFFFFFFF))
         if self.queue == NULL:
             raise MemoryError("no memory for the dispatch queue")
         self.source = Source(source)
@@ -193,6 +190,14 @@ cdef class Run:
         return Counts(n_pulled, n_completed, n_consumed, n_batches)
 
     @property
+    def room(self):
+        """How many tasks may be read now; 0 once the source is exhausted or the run has ended."""
+        fp_mutex_lock(&self.lock)
+        cdef Py_ssize_t room = self._room_locked() if self.phase_ == FEEDING else 0
+        fp_mutex_unlock(&self.lock)
+        return room
+
+    @property
     def has_next(self):
         """Whether there is a result to consume."""
         fp_mutex_lock(&self.lock)
@@ -231,10 +236,18 @@ cdef class Run:
 
     # ------------------------------------------------------------------------- the calling thread: the source
 
-    cpdef int pull(self) except -1:
-        """Read tasks until the window is full. An error of the source is raised as it is."""
+    cpdef int pull(self, bint is_awaiting=True) except -1:
+        """Read tasks. An error of the source is raised as it is.
+
+        Parameters
+        ----------
+        is_awaiting : bool
+            Whether the calling thread has nothing better to do: it then reads until the window is full or there is
+            something to look at. Otherwise it has a result in hand, and reads one lot.
+        """
         cdef Py_ssize_t room, size
-        while True:
+        cdef bint goes_on = True
+        while goes_on:
             fp_mutex_lock(&self.lock)
             room = self._room_locked() if self.phase_ == FEEDING else 0
             size = self.sizer.current_size()
@@ -246,6 +259,17 @@ cdef class Run:
                 self._end_source()
             if self.source.n > 0:
                 self._publish()
+            goes_on = is_awaiting and not self._is_awaited()
+        return 0
+
+    cdef bint _is_awaited(self) noexcept:
+        """Is there a result to consume, progress to show, or a list's time limit to watch?"""
+        cdef bint awaited
+        fp_mutex_lock(&self.lock)
+        awaited = self.reports and self.slots.n_stored != self.n_seen
+        awaited = awaited or (self.times_tasks if self.slots.keep == KEEP_LIST else self.slots.has_next())
+        fp_mutex_unlock(&self.lock)
+        return awaited
 
     cdef int _publish(self) except -1:
         cdef uint32_t n_summoned = 0

@@ -34,6 +34,8 @@ cdef class Slots:
     cdef int add(self, Py_ssize_t n) except -1:
         """Slots for n more tasks."""
         cdef Py_ssize_t i
+        if self.frontier == self.base + PyList_GET_SIZE(self.items):  # nothing was missing, so nothing was waited for
+            self.frontier_ns = fp_os_clock_ns()
         for i in range(n):
             PyList_Append(self.items, PENDING)
         return 0

@@ -40,8 +40,9 @@ cdef class Source:
                 if item == NULL:
                     self.is_exhausted = True
                     break
-                self.keep(<object>item, first_index + self.n)
-                Py_DECREF(<object>item)
+                taken = <object>item
+                Py_DECREF(taken)  # the reference that PyIter_Next gave; `taken` has its own
+                self.keep(taken, first_index + self.n)
                 if self.n < limit and not is_patient and fp_os_clock_ns() > deadline:
                     break
         except BaseException:

@@ -89,5 +89,8 @@ cpdef tuple as_task(object item, Py_ssize_t index):
 
 
 cdef str _brief(object item):
-    text = repr(item)
+    try:
+        text = repr(item)
+    except Exception:  # the item is not what we complain about
+        text = f"of type {type(item).__name__}"
     return text if len(text) <= 100 else f"{text[:100]}..."

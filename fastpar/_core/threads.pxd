@@ -15,8 +15,8 @@ cdef class ThreadPool:
     cdef fp_mutex lock
     cdef list idle         # parked; the last to come is the first to go, since its caches are warm
     cdef list coming       # summoned to a run, and not there yet
-    cdef bint is_closed
-    cdef Py_ssize_t n_started
+    cdef bint is_closed    # who comes home goes on
+    cdef object numbers    # of threads, for their names; advanced in C, so atomically
     cdef object tiny_function  # weak reference to the function of the latest call, if its tasks were tiny
 
     cdef bint expects_tiny(self, object function) noexcept

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastpar._core.dispatch import Crew, Run
 
-def run_serial(source: Iterator[Any]) -> list[Any]: ...
+def run_serial(source: Iterator[Any], results: list[Any]) -> None: ...
 
 class ThreadPool:
     @property

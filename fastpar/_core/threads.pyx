@@ -10,6 +10,7 @@ pool. Summoning, which any thread may do, takes the last idle worker, diverts on
 called, or starts a thread.
 """
 
+import itertools
 import threading
 
 from fastpar.errors import add_task_note
@@ -66,9 +67,8 @@ cdef inline object call_task(tuple task):
     return PyObject_Call(task[0], args, kwargs)
 
 
-def run_serial(source):
-    """Run every task in the calling thread, one after the other; the list of their results."""
-    cdef list results = []
+def run_serial(source, list results):
+    """Run every task in the calling thread, one after the other, and append the results."""
     cdef tuple task = None
     try:
         for item in source:
@@ -79,7 +79,6 @@ def run_serial(source):
         if task is not None:  # else it is the source's own
             add_task_note(error, len(results), task)
         raise
-    return results
 
 
 cdef struct Shift:
@@ -180,7 +179,7 @@ cdef class Team(Crew):
     def step(self, Run run, int64_t timeout_ns):
         """The session's `step`."""
         try:
-            run.pull()
+            run.pull(timeout_ns != 0)
         except BaseException:  # the source's: the run is about to be cancelled
             if run.is_seated:
                 run.is_seated = False
@@ -244,6 +243,7 @@ cdef class ThreadPool:
         self.idle = []
         self.coming = []
         self.is_closed = False
+        self.numbers = itertools.count(1)
 
     cdef bint expects_tiny(self, object function) noexcept:
         """Whether the tasks of the latest call had this function, and were tiny."""
@@ -285,10 +285,10 @@ cdef class ThreadPool:
                 missed.leave()
                 return
             self._start(run)
-        except Exception as error:  # the system gives us no more threads, or no memory for one
+        except BaseException as error:  # no memory for a thread, or Ctrl-C before there was one
             run.lose_worker(error)
-        except BaseException as error:  # Ctrl-C while the thread was being started: the calling thread raises it
-            run._fail_with(error, -1, None)
+            if not isinstance(error, Exception):
+                run._fail_with(error, -1, None)
 
     cdef Worker _call_idle(self, Run run):
         cdef Worker worker = None
@@ -319,25 +319,24 @@ cdef class ThreadPool:
 
     cdef int _start(self, Run run) except -1:
         cdef Worker worker = Worker()
+        cdef Run missed
+        name = f"fastpar-{next(self.numbers)}"
+        worker.thread = threading.Thread(target=_live, args=(self, worker), name=name, daemon=True)
         worker.run = run
         fp_mutex_lock(&self.lock)
         try:
+            self.is_closed = False
             PyList_Append(self.coming, worker)
-            self.n_started += 1
         finally:
             fp_mutex_unlock(&self.lock)
-        name = f"fastpar-{self.n_started}"
-        worker.thread = threading.Thread(target=_live, args=(self, worker), name=name, daemon=True)
         try:
             worker.thread.start()
-        except Exception:
-            self._arrive(worker)
-            raise
-        except BaseException:  # Ctrl-C: the thread may come or not, so no other run may count on it
-            fp_mutex_lock(&self.lock)
-            remove(self.coming, worker)
-            fp_mutex_unlock(&self.lock)
-            raise
+        except BaseException as error:
+            missed = self._arrive(worker)  # it may have been diverted meanwhile; None: the thread did come
+            if missed is not None:
+                missed.lose_worker(error)
+            if not isinstance(error, Exception):  # Ctrl-C: the calling thread raises it
+                run._fail_with(error, -1, None)
         return 0
 
     cdef Run _arrive(self, Worker worker):
@@ -368,7 +367,7 @@ cdef class ThreadPool:
     def close(self):
         """End the idle threads and wait until they are gone; those still in a task end after it.
 
-        The pool may be used again afterwards: a run then starts new threads.
+        The next run that needs a thread starts one, and with that the pool is open again.
         """
         cdef Worker worker
         cdef list idle = []  # made outside the lock: making a list may run the collector

@@ -250,6 +250,8 @@ class ThreadingBackend(ParallelBackendBase):
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """A number above 0 as it is, a negative one relative to the CPUs of this context."""
+        if n_jobs is None:
+            return 1
         if self.nesting_level:
             n_cpus = cpu.budget()
             return min(config.parse_n_jobs(n_jobs, n_cpus), n_cpus)

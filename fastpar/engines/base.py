@@ -92,7 +92,8 @@ class Session(Protocol):
     def step(self, timeout_ns: int) -> bool:
         """Read what fits into the window, then wait for news of the run; False if `timeout_ns` passed first.
 
-        Negative: wait for as long as it takes. Zero: read, but do not wait. An error of the source is raised as it is.
+        Negative: wait for as long as it takes. Zero: read one lot, and do not wait. An error of the source is raised
+        as it is.
         """
 
     def advice(self) -> str | None:

@@ -149,7 +149,7 @@ class ForeignSession:
 
     def _step(self, timeout_ns: int) -> bool:
         deadline = perf_counter_ns() + timeout_ns
-        self._read()
+        self._read(is_awaiting=timeout_ns != 0)
         if self._waiting is None:
             self._waiting = self._backend.retrieval_context()
             self._waiting.__enter__()
@@ -193,12 +193,12 @@ class ForeignSession:
 
     # ---- the way of a batch
 
-    def _read(self) -> None:
+    def _read(self, *, is_awaiting: bool) -> None:
         if self._plan.batch_size == 0:
             size = self._next_size()
             if size > 0:
                 resize(self.run, size)
-        self.run.pull()
+        self.run.pull(is_awaiting)
 
     def _submit(self, batch: Batch) -> None:
         backend = self._backend

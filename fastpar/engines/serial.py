@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def run_each(tasks: Iterable[Any], note: Callable[[int], None]) -> Iterator[Any]:
+def run_each(tasks: Iterable[Any], note: Callable[..., None]) -> Iterator[Any]:
     """Run tasks one by one as the results are asked for.
 
     Parameters
@@ -24,7 +24,7 @@ def run_each(tasks: Iterable[Any], note: Callable[[int], None]) -> Iterator[Any]
     tasks : iterable
         Of ``(function, args, kwargs)``.
     note : callable
-        Called with the number of completed tasks: before the first, and after each.
+        Called with the number of completed tasks, before the first and after each; at the end with that of failed ones.
     """
     note(0)
     for index, item in enumerate(tasks):
@@ -33,6 +33,7 @@ def run_each(tasks: Iterable[Any], note: Callable[[int], None]) -> Iterator[Any]
             result = function(*args, **kwargs)
         except BaseException as error:
             add_task_note(error, index, task)
+            note(index, 1)
             raise
         note(index + 1)
         yield result
