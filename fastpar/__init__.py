@@ -22,23 +22,64 @@ from fastpar.parallel import (
 )
 from fastpar.wrapping import wrap_non_picklable_objects
 
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from fastpar.hashing import hash
+    from fastpar.memory import MemorizedResult, Memory, StoreBackendBase, expires_after, register_store_backend
+    from fastpar.persist import dump, load, register_compressor
+
 __version__ = "0.1.0"
 
 __all__ = [
     "Logger",
+    "MemorizedResult",
+    "Memory",
     "Parallel",
     "ParallelBackendBase",
     "PrintTime",
+    "StoreBackendBase",
     "cpu_count",
     "delayed",
+    "dump",
     "effective_n_jobs",
+    "expires_after",
     "get_include",
+    "hash",
+    "load",
     "parallel_backend",
     "parallel_config",
+    "register_compressor",
     "register_parallel_backend",
+    "register_store_backend",
     "shutdown",
     "wrap_non_picklable_objects",
 ]
+
+#: Names that are imported when they are first used, since a loop needs none of them, and where they are.
+_LATE = {
+    "MemorizedResult": "memory",
+    "Memory": "memory",
+    "StoreBackendBase": "memory",
+    "dump": "persist",
+    "expires_after": "memory",
+    "hash": "hashing",
+    "load": "persist",
+    "register_compressor": "persist",
+    "register_store_backend": "memory",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"fastpar.{_LATE[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def get_include() -> str:

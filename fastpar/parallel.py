@@ -160,7 +160,12 @@ class Parallel(Logger):
         if require == "sharedmem" and not active.supports_sharedmem:
             raise ValueError(f"require='sharedmem' excludes {type(active).__name__}: use backend='threading'")
         self.n_jobs = self._resolve_n_jobs(n_jobs, settings)
-        self.verbose = config.parse_verbose(config.resolve("verbose", verbose, settings))
+        is_default = settings is DEFAULTS  # no context, the common case: a short call notices each look at one
+        self.verbose = (
+            0
+            if is_default and verbose is DEFAULTS.verbose
+            else config.parse_verbose(config.resolve("verbose", verbose, settings))
+        )
         self.timeout = config.parse_timeout(timeout)
         self.pre_dispatch = pre_dispatch
         self.batch_size = batch_size
@@ -188,13 +193,15 @@ class Parallel(Logger):
         value = config.resolve("n_jobs", n_jobs, settings)
         if value is None:
             value = self._backend.default_n_jobs
+        if type(value) is int and value > 0:
+            return value
         config.parse_n_jobs(value, 1)  # 0 is an error here already, not when it is called
         return int(value)
 
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
         self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
-        if settings is DEFAULTS and not given and all(known[name] is getattr(DEFAULTS, name) for name in known):
+        if settings is DEFAULTS and not given and tuple(known.values()) == _NOT_GIVEN:
             return _DEFAULT_OPTIONS
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
@@ -360,6 +367,7 @@ class Parallel(Logger):
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
 
 
+_NOT_GIVEN = (DEFAULTS.temp_folder, DEFAULTS.max_nbytes, DEFAULTS.mmap_mode, DEFAULTS.prefer, DEFAULTS.require)
 _DEFAULT_OPTIONS = {
     "temp_folder": None,
     "max_nbytes": config.parse_memory(DEFAULTS.max_nbytes.default_value),

@@ -76,6 +76,9 @@ cdef inline bint has_ended(Phase phase) noexcept nogil:
     return MAY_FOLLOW[<int>phase] == 0
 
 
+# Reading longer than this, a thread that is to run the tasks as well had better begin.
+cdef uint64_t SLOW_SOURCE_NS = 200_000
+
 # A reader that keeps a result for longer than this is asked for room at every result: by then a wake-up costs nothing.
 cdef int64_t SLOW_READER_NS = 500_000
 
@@ -247,6 +250,7 @@ cdef class Run:
         """
         cdef Py_ssize_t room, size
         cdef bint goes_on = True
+        cdef uint64_t started = fp_os_clock_ns()
         while goes_on:
             fp_mutex_lock(&self.lock)
             room = self._room_locked() if self.phase_ == FEEDING else 0
@@ -260,6 +264,8 @@ cdef class Run:
             if self.source.n > 0:
                 self._publish()
             goes_on = is_awaiting and not self._is_awaited()
+            if self.is_seated and fp_os_clock_ns() - started > SLOW_SOURCE_NS:
+                goes_on = False  # nobody else runs what was read
         return 0
 
     cdef bint _is_awaited(self) noexcept:
