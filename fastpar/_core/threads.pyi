@@ -1,10 +1,13 @@
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from threading import Lock
 from typing import Any
 
 from fastpar._core.dispatch import Crew, Run
 
 def run_serial(source: Iterator[Any], results: list[Any]) -> None: ...
+
+def call_if_free(lock: Lock, function: Callable[[], object]) -> bool: ...
 
 class ThreadPool:
     @property

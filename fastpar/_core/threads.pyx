@@ -81,6 +81,20 @@ def run_serial(source, list results):
         raise
 
 
+def call_if_free(lock, function):
+    """Call a function with a lock held, unless somebody else has it; whether it was called.
+
+    Compiled, because Python looks for signals between two lines: a Ctrl-C there would leave the lock held for ever.
+    """
+    if not lock.acquire(False):
+        return False
+    try:
+        function()
+    finally:
+        lock.release()
+    return True
+
+
 cdef struct Shift:
     # One worker's stay in one run; the worker's own.
     int64_t left_at  # when its previous batch ended, 0 for none

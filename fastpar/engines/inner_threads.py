@@ -18,8 +18,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from threading import RLock, get_ident
+from threading import Lock
 
+from fastpar._core.threads import call_if_free
 from fastpar.engines._native_pools import Finder, Found, NativePool
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -57,8 +58,8 @@ class InnerLimit:
     def release(self) -> None:
         """End the limit; process-wide numbers come back after the last run.
 
-        May be called from any thread, and again; also by the garbage collector at any point, through an abandoned
-        generator.
+        May be called from any thread, and again. Never waits for a lock, since the garbage collector may call
+        it at any point, through an abandoned generator: a thread that holds the lock then does the work.
         """
         self._ledger.remove(self)
 
@@ -66,30 +67,34 @@ class InnerLimit:
 class Ledger:
     """Who limits the process-wide pools, and the numbers that come back.
 
-    The lock guards `_runs` and `_held`. `_released` is a queue without one: `remove` appends, and whoever has the
-    lock empties it. The garbage collector may call `remove` inside a section of the same thread, which `_owner` tells:
-    that section looks at the queue once more before it ends. Locks are taken by `with`, where no signal comes between.
+    The lock guards `_runs` and `_held`. `_released` is a queue without one: `remove` appends, and whoever
+    gets the lock empties it. Nothing stays in it, since each holder looks again after letting go of the lock.
     """
 
     def __init__(self) -> None:
         self._runs: dict[InnerLimit, int] = {}
         self._held: dict[NativePool, _Held] = {}
         self._released: deque[InnerLimit] = deque()
-        self._lock = RLock()
-        self._owner = 0
+        self._lock = Lock()
 
     def add(self, run: InnerLimit, pools: Iterable[NativePool]) -> None:
         """Put `run.n_inner` in force on `pools`, and on those that other runs hold."""
         try:
-            self._update(run, pools)
+            with self._lock:
+                self._runs[run] = run.n_inner
+                for pool in pools:
+                    if pool not in self._held:
+                        self._held[pool] = _Held(pool)
+                self._update_locked()
         except BaseException:
             self.remove(run)  # no one else would: the caller never gets to see the limit
             raise
+        self._settle()
 
     def remove(self, run: InnerLimit) -> None:
-        """Take `run` out."""
+        """Take `run` out, now or as soon as the thread that holds the lock gets to it."""
         self._released.append(run)
-        self._update()
+        self._settle()
 
     def forget(self) -> None:
         """Begin anew in a forked child: the parent's runs are not here, and the lock may be held for ever.
@@ -99,25 +104,11 @@ class Ledger:
         """
         self._runs.clear()
         self._released.clear()
-        self._lock = RLock()
-        self._owner = 0
+        self._lock = Lock()
 
-    def _update(self, run: InnerLimit | None = None, pools: Iterable[NativePool] = ()) -> None:
-        if self._owner == get_ident():
-            return
-        with self._lock:
-            self._owner = get_ident()
-            try:
-                if run is not None:
-                    self._runs[run] = run.n_inner
-                    for pool in pools:
-                        if pool not in self._held:
-                            self._held[pool] = _Held(pool)
-                self._update_locked()
-                while self._released:
-                    self._update_locked()
-            finally:
-                self._owner = 0
+    def _settle(self) -> None:
+        while self._released and call_if_free(self._lock, self._update_locked):
+            pass
 
     def _update_locked(self) -> None:
         """Forget the runs that ended, and set every pool to what the others need. With the lock held."""
