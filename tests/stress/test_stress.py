@@ -85,7 +85,7 @@ def test_the_pool_does_not_grow_with_the_number_of_calls():
     for _ in range(1000):
         Parallel(n_jobs=3)(delayed(abs)(x) for x in range(20))
         most = max(most, threading.active_count())
-    assert most <= n_before + 3
+    assert most <= n_before + 2 * 3  # a worker may be on its way home while the next call needs one
 
 
 @pytest.mark.slow
