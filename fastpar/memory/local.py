@@ -109,12 +109,13 @@ class LocalStore(Store):
 
     def _publish(self, part: str, path: str) -> None:
         """Rename a part into a folder that may not exist yet, or that a `clear` has just removed again."""
-        for _ in range(8):
+        for _ in range(64):
             try:
                 os.replace(part, path)
                 return
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with suppress(FileNotFoundError):  # of a parent: the `clear` came between two levels
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
         os.replace(part, path)
 
     def remove(self, folder: str, digest: str) -> None:

@@ -31,7 +31,7 @@ LAYERS = (
         "kernels_capi",
     ),
     ("engines",),
-    ("runloop", "memory"),
+    ("runloop", "call", "memory"),
     ("parallel", "kernels"),
     ("__init__",),
     ("demo", "info", "__main__"),
