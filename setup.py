@@ -28,6 +28,8 @@ C_SOURCES = {
     "fastpar._core.threads": C_PARKING,
 }
 
+C_FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
+
 MISSING_COMPILER = (
     "fastpar could not be compiled: it needs a C11 compiler and Python's headers "
     "(Debian and Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
@@ -36,12 +38,20 @@ MISSING_COMPILER = (
 
 
 class BuildExt(build_ext):
-    """Always rebuilds, since FASTPAR_DEBUG is no file to be newer than, and says plainly what is missing."""
+    """Always rebuilds, since FASTPAR_DEBUG is no file to be newer than, and says plainly what is missing.
+
+    Leaves a copy of the compiled modules beside their sources: run from a checkout, `python -m fastpar` and
+    `python -m pytest` import the package that lies there, whatever was installed, so both have to be the same code.
+    """
 
     def finalize_options(self):
         super().finalize_options()
         self.force = True
         self.parallel = self.parallel or os.cpu_count()
+
+    def run(self):
+        super().run()
+        self.copy_extensions_to_source()  # bdist_wheel overrides an `inplace` in setup.cfg
 
     def build_extensions(self):
         try:
@@ -57,7 +67,7 @@ def extension(source: Path) -> Extension:
         [str(source.relative_to(ROOT)), *(f"src_c/{c}" for c in C_SOURCES.get(name, ()))],
         include_dirs=["src_c"],
         define_macros=[("FP_DEBUG", "1")] if DEBUG else [],
-        extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"] if sys.platform != "win32" else [],
+        extra_compile_args=[] if sys.platform == "win32" else C_FLAGS,
         depends=[str(header.relative_to(ROOT)) for header in (ROOT / "src_c").glob("*.h")],
     )
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from fastpar.cpu import cpu_count
+from fastpar.engines.threads import shutdown
 from fastpar.logger import Logger, PrintTime
 from fastpar.parallel import (
     Parallel,
@@ -20,3 +21,18 @@ from fastpar.parallel import (
 from fastpar.wrapping import wrap_non_picklable_objects
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Logger",
+    "Parallel",
+    "ParallelBackendBase",
+    "PrintTime",
+    "cpu_count",
+    "delayed",
+    "effective_n_jobs",
+    "parallel_backend",
+    "parallel_config",
+    "register_parallel_backend",
+    "shutdown",
+    "wrap_non_picklable_objects",
+]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 #: Command: the module whose `main(argv)` does it, imported only then, and one line for the help.
 COMMANDS = {
     "info": ("fastpar._info", "what fastpar sees here: versions, CPUs and why that many, engines, libraries"),
-    "demo": ("fastpar.demo", "a small tour with timings on this machine"),
+    "demo": ("fastpar.demo", "the main job on a real photograph: serial against parallel, as a table and a picture"),
 }
 
 

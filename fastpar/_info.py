@@ -108,7 +108,7 @@ def cpus() -> Iterator[str]:
 
 def engines() -> Iterator[str]:
     """Yield the ways of executing tasks and their state."""
-    from fastpar.engines import available
+    from fastpar.engines.active import available
 
     for name, status in available().items():
         yield f"{name}: {status}"

@@ -79,15 +79,15 @@ class Parallel(Logger):
     Parameters
     ----------
     n_jobs : int, optional
-        How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and so on.
-        By default what `parallel_config` says, else 1: the plain loop in the calling thread.
+        How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and
+        so on. By default what `parallel_config` says, else 1: the plain loop in the calling thread.
     backend : str, ParallelBackendBase, concurrent.futures.Executor, optional
         What executes the tasks; default ``"threading"``. A multiprocessing context is accepted for one too.
     return_as : {'list', 'generator', 'generator_unordered'}
-        A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the tasks only
-        so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
+        A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the
+        tasks only so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
     verbose : int, optional
-        Messages on progress: none at 0, more with higher numbers, on stdout above 50. Default 0.
+        Messages on progress: none at 0, more with higher numbers, on stdout from 50 on. Default 0.
     timeout : float, optional
         Seconds that the oldest missing result may stay missing. Not used with one worker. Default None, no limit.
     pre_dispatch : int or str
@@ -103,8 +103,8 @@ class Parallel(Logger):
     require : {'sharedmem'}, optional
         Only a backend whose tasks see the caller's memory will do.
     progress : bool, 'tqdm' or callable, optional
-        True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``, total
-        being None while it is not known.
+        True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``,
+        total being None while it is not known.
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs
@@ -117,12 +117,12 @@ class Parallel(Logger):
 
     Notes
     -----
-    The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that names the
-    task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is too, when the
-    running tasks have ended. Ctrl-C stops a run at once.
+    The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that
+    names the task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is
+    too, when the running tasks have ended. Ctrl-C stops a run at once.
 
-    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be used in
-    different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
+    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be
+    used in different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
 
     References
     ----------
@@ -167,7 +167,8 @@ class Parallel(Logger):
         self.pre_dispatch = pre_dispatch
         self.batch_size = batch_size
         self._batch_size = config.parse_batch_size(batch_size) or 0
-        self.return_as = config.parse_choice("return_as", return_as)
+        config.parse_choice("return_as", return_as)
+        self.return_as = return_as
         if self.return_generator and not active.supports_return_generator:
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = parse_progress(progress)
@@ -196,10 +197,12 @@ class Parallel(Logger):
 
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
+        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
+        if settings is DEFAULTS and not given and all(known[name] is getattr(DEFAULTS, name) for name in known):
+            return _DEFAULT_OPTIONS
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
         config.parse_choice("mmap_mode", options["mmap_mode"])
-        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
         if given and isinstance(self._backend, (ThreadingBackend, SequentialBackend)):
             _check_options(given)
         return options | given
@@ -294,7 +297,7 @@ class Parallel(Logger):
         """
         n_workers = self._begin_call()
         try:
-            self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None
+            self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
             watch = self._start_reporting(n_workers)
             if n_workers > 1:
                 results = self._call_engine(iterable, n_workers, watch)
@@ -303,7 +306,7 @@ class Parallel(Logger):
                 self._counts = (len(results),) * 4
             else:
                 results = self._call_serially(iterable, watch)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- passed on
             self._end_call(completed=False)
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         if not self.return_generator:
@@ -385,7 +388,7 @@ class Parallel(Logger):
             yield None
             yield from results
             completed = True
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- passed on
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         finally:
             self._end_call(completed=completed)
@@ -411,6 +414,13 @@ class Parallel(Logger):
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
 
 
+_DEFAULT_OPTIONS = {
+    "temp_folder": None,
+    "max_nbytes": config.parse_memory(DEFAULTS.max_nbytes.default_value),
+    "mmap_mode": DEFAULTS.mmap_mode.default_value,
+    "prefer": None,
+    "require": None,
+}
 _PRINT_PROGRESS = Parallel.print_progress  # to notice a subclass or a user's patch that shows its own
 
 

@@ -1,7 +1,7 @@
 """From a session to its results: a list, or a generator.
 
-The calling thread runs this loop: it lets the session read the source and wait, looks after time limits and progress, and
-raises what has to be raised. It knows neither how tasks are executed nor what `Parallel` looks like.
+The calling thread runs this loop: it lets the session read the source and wait, looks after time limits and progress,
+and raises what has to be raised. It knows neither how tasks are executed nor what `Parallel` looks like.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def collect(session: Session, limit_ns: int | None, watch: Callable[[], object] 
 def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] | None) -> Iterator[Any]:
     """Results one by one; closing the generator cancels the rest.
 
-    The first item is None and comes when tasks are on their way: a generator that was never started could not be closed.
-    Parameters are those of `collect`.
+    The first item is None and comes when tasks are on their way: a generator that was never started could not be
+    closed. Parameters are those of `collect`.
     """
     run = session.run
     run.reports = watch is not None
@@ -97,8 +97,8 @@ def _step_within(session: Session, limit_ns: int, waited_ns: int) -> None:
         return
     n_pulled, n_completed, *_ = run.counts
     raise timeout_error(
-        f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing[0]} was waited for: raise timeout=, or find out "
-        f"what keeps the task ({n_completed} of {n_pulled} tasks read so far are done)"
+        f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing[0]} was waited for: raise timeout=, or "
+        f"find out what keeps the task ({n_completed} of {n_pulled} tasks read so far are done)"
     )
 
 

@@ -62,8 +62,11 @@ cdef class Run:
     cdef bint take(self, Batch batch) noexcept
     cdef bint put_back(self, Batch batch, Py_ssize_t start) noexcept
     cdef void deliver(self, Batch batch, int64_t total_ns, int64_t longest_ns) noexcept
-    cdef void finish(self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns, int64_t cpu_ns) noexcept
+    cdef void finish(
+        self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns, int64_t cpu_ns
+    ) noexcept
     cdef void fail(self, Batch batch, Py_ssize_t i, object error) noexcept
+    cdef void leave(self) noexcept
     cdef void lose_worker(self, object error) noexcept
     cdef bint is_stopped(self) noexcept nogil
     cdef bint has_tiny_tasks(self) noexcept

@@ -1,14 +1,16 @@
 """`Run`: all the state of one call, from the user's iterable to the results.
 
-Owns: the source, the window (how far ahead of finished work the source is read), the queue of ready tasks, the batch size,
-the result slots, the first error, the counters and the phase. It is a monitor: state changes inside its methods only.
+Owns: the source, the window (how far ahead of finished work the source is read), the queue of ready tasks, the batch
+size, the result slots, the first error, the counters and the phase. It is a monitor: state changes inside its methods
+only.
 
-Threads: the *calling thread* alone reads the source, waits and consumes results (`pull`, `wait`, `pop`, ...); any number of
-*workers* take, deliver, put back and fail; anyone may ask. `dispatch.pxd` says for each field who may touch it under what.
+Threads: the *calling thread* alone reads the source, waits and consumes results (`pull`, `wait`, `pop`, ...); any
+number of *workers* take, deliver, put back and fail; anyone may ask. `dispatch.pxd` says for each field who may touch
+it under what.
 
-Sections under `Run.lock` are short, never wait, never run Python code and never leave the interpreter's attached state: no
-iterator is advanced, no object released (but a placeholder), no collectable object made inside them. Hence a thread may
-hold the GIL while it waits for the lock, and the same code holds on free-threaded interpreters.
+Sections under `Run.lock` are short, never wait, never run Python code and never leave the interpreter's attached
+state: no iterator is advanced, no object released (but a placeholder), no collectable object made inside them. Hence
+a thread may hold the GIL while it waits for the lock, and the same code holds on free-threaded interpreters.
 
 Not its job: where workers come from (`Crew`), what they do with a task (`threads`), what users see (`parallel`).
 """
@@ -202,7 +204,7 @@ cdef class Run:
 
     @property
     def failure(self):
-        """``(error, index, task)`` of the first failure, or None. Index and task are -1 and None if no task is to blame."""
+        """``(error, index, task)`` of the first failure, or None; index -1 and task None where no task is to blame."""
         fp_mutex_lock(&self.lock)
         cdef bint failed = self.phase_ == FAILED
         fp_mutex_unlock(&self.lock)
@@ -268,8 +270,8 @@ cdef class Run:
         return self.pre_dispatch * self.sizer.current_size() - (self.n_pulled_ - n_past)
 
     cdef bint _has_worthwhile_room_locked(self) noexcept:
-        # Waking the caller for every task costs more than a task may; waking it too late starves the workers. Half of what
-        # may be queued beyond the running batches is far from both.
+        # Waking the caller for every task costs more than a task may; waking it too late starves the workers. Half of
+        # what may be queued beyond the running batches is far from both.
         cdef Py_ssize_t ahead = (self.pre_dispatch - self.n_workers) * self.sizer.current_size()
         return self.phase_ == FEEDING and self._room_locked() >= max(1, ahead // 2)
 
@@ -352,7 +354,7 @@ cdef class Run:
 
     @property
     def oldest_missing(self):
-        """Index of the oldest task without a result, and for how long it has been that, in nanoseconds (`times_tasks`)."""
+        """Index of the oldest task without a result, and the nanoseconds it has been that (`times_tasks` only)."""
         fp_mutex_lock(&self.lock)
         cdef Py_ssize_t index = max(self.slots.frontier, self.slots.n_consumed)
         cdef int64_t since = self.slots.frontier_ns
@@ -414,7 +416,7 @@ cdef class Run:
         return -1 if self.n_total_ < 0 else self.n_total_ - self.n_pulled_ + <Py_ssize_t>fp_queue_n_ready(self.queue)
 
     cdef bint put_back(self, Batch batch, Py_ssize_t start) noexcept:
-        """Return the tasks from place `start` on, unstarted, to the front of the queue. False: they stay with the batch."""
+        """Return the unstarted tasks from place `start` on to the front of the queue. False: they stay with the batch."""
         cdef uint32_t n_summoned = 0
         cdef Py_ssize_t n_back = batch.n - start
         if fp_queue_put_back(self.queue, batch.tasks + start, n_back, &n_summoned) != FP_OK:
@@ -468,6 +470,10 @@ cdef class Run:
     cdef void fail(self, Batch batch, Py_ssize_t i, object error) noexcept:
         """The task at place i raised: if it is the first to do so, the run stops."""
         self._fail_with(error, batch.tasks[i].index, batch.task(i))
+
+    cdef void leave(self) noexcept:
+        """Give up the seat of a worker that will not come, and that an ended run does not miss."""
+        fp_queue_leave(self.queue)
 
     cdef void lose_worker(self, object error) noexcept:
         """A summoned worker could not come: fewer will do, but not none while tasks are ready."""

@@ -84,7 +84,7 @@ def make_backend(name: str, nesting_level: int | None, **params: Any) -> Paralle
     """
     factory = BACKENDS.get(name)
     if factory is not None:
-        return _nest(factory(**params), nesting_level)
+        return as_backend(factory(**params), nesting_level)
     if name in UNAVAILABLE:
         raise BackendUnavailableError(
             f"backend={name!r}: worker processes are not there yet; use backend='threading', which runs code that "
@@ -122,8 +122,8 @@ def _adapt(backend: Any) -> ParallelBackendBase:
     if hasattr(backend, "Pool") and hasattr(backend, "Lock"):  # joblib's way to pass a multiprocessing context
         return make_backend("multiprocessing", None)
     raise TypeError(
-        "backend must be a name, a ParallelBackendBase instance, a concurrent.futures.Executor or a multiprocessing "
-        f"context, not {backend!r}"
+        "backend must be a name, an instance of fastpar's ParallelBackendBase (joblib's own is another class), "
+        f"a concurrent.futures.Executor or a multiprocessing context, not {backend!r}"
     )
 
 
@@ -261,7 +261,8 @@ class parallel_config:  # noqa: N801 -- joblib's name
     def _choose(self, backend: Any, inner_max_num_threads: int | None, params: dict[str, Any]) -> Any:
         if isinstance(backend, Default) or backend is None:
             if inner_max_num_threads is not None or params:
-                raise ValueError("inner_max_num_threads and backend parameters need a backend: name it as well")
+                named = "inner_max_num_threads" if inner_max_num_threads is not None else ", ".join(sorted(params))
+                raise ValueError(f"{named}: an option of a backend needs one; write parallel_config(backend=..., ...)")
             return backend
         outer = config.resolve("backend", DEFAULTS.backend, self.old_parallel_config)
         chosen = as_backend(backend, None, **params)

@@ -5,18 +5,17 @@ one of them has ended. Messages come through a `SimpleQueue`, from whatever thre
 itself and the backend's other methods are touched by the calling thread alone.
 
 A backend reports the end of a batch in one of two ways. The *callback* kind (``supports_retrieve_callback``) gives the
-outcome to the callback. The *handle* kind, joblib's older one, calls back without an outcome, or not at all when a
-task has raised, and has to be asked with the handle that `submit` gave. Whoever waits for one handle cannot notice that
-another is ready, so for this kind an `Asker` thread waits for the oldest, while the calling thread asks for those that
-have called back.
+outcome to the callback. The *handle* kind, joblib's older one, has to be asked with the handle that `submit` gave. Its
+callback brings no outcome, and does not come at all when a task has raised, so the calling thread asks for the oldest
+batch and waits there. Nothing is read meanwhile: a long task may let the workers run dry (pre_dispatch="all" helps).
 
 Not its job: `configure` and `terminate`, which belong to the `Parallel` object and not to one call.
 """
 
 from __future__ import annotations
 
+import warnings
 from _queue import Empty, SimpleQueue
-from _thread import allocate_lock
 from time import perf_counter_ns
 
 from fastpar._core.batching import BatchSizer
@@ -78,6 +77,8 @@ class Job:
 
     def __call__(self, out: Any = None) -> None:
         """The callback: keep the outcome, and tell the calling thread. In any thread."""
+        if self.duration_ns:
+            return  # some backends call back twice: the first counts
         try:
             self._results = self._backend.retrieve_result_callback(out)
         except BaseException as error:  # noqa: BLE001 -- whatever a task raises arrives where Parallel was called
@@ -96,69 +97,34 @@ class Job:
 
 
 class AskedJob(Job):
-    """One batch at a backend of the handle kind. Who acquires `claim` asks for its outcome: once, as they expect."""
+    """One batch at a backend of the handle kind."""
 
-    __slots__ = ("claim", "is_asked")
-
-    def __init__(self, batch: Batch, backend: ParallelBackendBase, mailbox: SimpleQueue[Job]) -> None:
-        super().__init__(batch, backend, mailbox)
-        self.claim = allocate_lock()
-        self.is_asked = False  # written by the asker, before its message
+    __slots__ = ()
 
     def __call__(self, *ignored: Any) -> None:
         """The callback: the batch has ended, somehow. In any thread."""
-        self._tell()
+        self.duration_ns = perf_counter_ns() - self._started_ns
 
-    def ask(self) -> None:
-        """Wait for the outcome. In the asker's thread."""
+    def ask(self, timeout_s: float | None) -> None:
+        """Wait for the outcome. In the calling thread, where Ctrl-C has to get through."""
         try:
-            self._results = self._backend.retrieve_result(self.handle)
-        except BaseException as error:  # noqa: BLE001 -- whatever a task raises arrives where Parallel was called
+            self._results = self._backend.retrieve_result(self.handle, timeout=timeout_s)
+        except Exception as error:  # noqa: BLE001 -- whatever a task raises arrives where Parallel was called
             self._error = error
-        self.is_asked = True
-        self._tell()
-
-    def result(self) -> Any:
-        """What the batch returned, or its exception raised."""
-        return super().result() if self.is_asked else self._backend.retrieve_result(self.handle)
-
-
-class Asker:
-    """A thread that asks for the outcomes of batches, oldest first, passing over those that others have asked for."""
-
-    def __init__(self) -> None:
-        import threading
-
-        self._jobs: SimpleQueue[AskedJob | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name="fastpar-asker", daemon=True)
-        self._thread.start()
-
-    def add(self, job: AskedJob) -> None:
-        """Ask for this one too."""
-        self._jobs.put(job)
-
-    def stop(self, *, wait: bool) -> None:
-        """End after the batch that is being waited for."""
-        self._jobs.put(None)
-        if wait:
-            self._thread.join()
-
-    def _live(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if job.claim.acquire(blocking=False):
-                job.ask()
+        self.duration_ns = self.duration_ns or perf_counter_ns() - self._started_ns
 
 
 class ForeignSession:
-    """One call on a third party's backend."""
+    """One call on a third party's backend of the callback kind."""
+
+    job_type = Job
 
     def __init__(self, backend: ParallelBackendBase, plan: Plan) -> None:
         self._backend = backend
         self._plan = plan
         self._nested = backend.get_nested_backend()
         self._mailbox: SimpleQueue[Job] = SimpleQueue()
-        self._jobs: set[Job] = set()  # under way
-        self._asker: Asker | None = None
+        self._jobs: dict[Job, None] = {}  # under way, the oldest first
         self._waiting: AbstractContextManager[Any] | None = None  # the backend's retrieval context, once entered
         self.run = Run(
             plan.source,
@@ -175,8 +141,18 @@ class ForeignSession:
 
     def step(self, timeout_ns: int) -> bool:
         """Read and submit what fits into the window, bring in what has ended, and wait."""
+        try:
+            return self._step(timeout_ns)
+        except BaseException:  # of the source, or of the backend's own methods; that ends the call
+            self._give_up()
+            raise
+
+    def _step(self, timeout_ns: int) -> bool:
         deadline = perf_counter_ns() + timeout_ns
         self._read()
+        if self._waiting is None:
+            self._waiting = self._backend.retrieval_context()
+            self._waiting.__enter__()
         while True:
             self._settle_reported()
             if self.run.wait(0):
@@ -191,15 +167,12 @@ class ForeignSession:
 
     def close(self) -> None:
         """Have the backend drop what still runs if nobody wants it, and end the call."""
-        is_complete = self.run.phase == "finished"
         try:
             if self._waiting is not None:
                 self._waiting.__exit__(None, None, None)
-            if not is_complete:
+            if self.run.phase != "finished":
                 self._abort()
         finally:
-            if self._asker is not None:
-                self._asker.stop(wait=is_complete)
             self._backend.stop_call()
 
     # ---- what differs between kinds of backends
@@ -225,25 +198,15 @@ class ForeignSession:
             size = self._next_size()
             if size > 0:
                 resize(self.run, size)
-        try:
-            self.run.pull()
-        except BaseException:
-            self._give_up()
-            raise
+        self.run.pull()
 
     def _submit(self, batch: Batch) -> None:
         backend = self._backend
-        job = (Job if backend.supports_retrieve_callback else AskedJob)(batch, backend, self._mailbox)
-        self._jobs.add(job)
+        job = self.job_type(batch, backend, self._mailbox)
+        self._jobs[job] = None
         job.handle = backend.submit(self._calls(batch), callback=job)
-        if isinstance(job, AskedJob):
-            self._asker = self._asker or Asker()
-            self._asker.add(job)
 
     def _await_report(self, timeout_s: float | None) -> bool:
-        if self._waiting is None:
-            self._waiting = self._backend.retrieval_context()
-            self._waiting.__enter__()
         try:
             self._settle(self._mailbox.get(timeout=timeout_s))
         except Empty:
@@ -256,25 +219,31 @@ class ForeignSession:
 
     def _settle(self, job: Job) -> None:
         """Bring in the outcome of a batch that has ended."""
-        if job not in self._jobs:
-            return  # some backends call back twice
-        if isinstance(job, AskedJob) and not job.is_asked and not job.claim.acquire(blocking=False):
-            return  # the asker waits for this one, and will tell
-        self._jobs.remove(job)
+        del self._jobs[job]
         try:
-            outcome = job.result()
-        except Exception as error:  # noqa: BLE001 -- the task's; Ctrl-C in the meantime is not
+            self._bring_in(job, job.result())
+        except BaseException as error:  # noqa: BLE001 -- the task's, or the backend gave no results
             fail(self.run, job.batch, error)
         else:
-            self._bring_in(job, outcome)
             self._backend.batch_completed(job.batch_size, job.duration_ns / 1e9)
 
     def _give_up(self) -> None:
-        """Expect nothing any more of the batches under way: the source has raised, and that ends the call."""
+        """Expect nothing any more of the batches under way."""
         self.run.cancel()
         for job in self._jobs:
             drop(self.run, job.batch)
-        self._jobs.clear()
+
+
+class AskingSession(ForeignSession):
+    """One call on a third party's backend of the handle kind."""
+
+    job_type = AskedJob
+
+    def _await_report(self, timeout_s: float | None) -> bool:
+        job: Any = next(iter(self._jobs))  # an AskedJob
+        job.ask(timeout_s)
+        self._settle(job)
+        return True
 
 
 class ForeignEngine:
@@ -292,10 +261,14 @@ class ForeignEngine:
         self.capabilities = Capabilities(
             shares_memory=backend.supports_sharedmem,
             kills_tasks=False,
-            supports_timeout=True,  # the calling thread never waits in the backend
+            supports_timeout=backend.supports_retrieve_callback or backend.supports_timeout,
             limits_inner_threads=backend.supports_inner_max_num_threads,
         )
 
     def open(self, plan: Plan) -> ForeignSession:
         """Begin a call on the backend."""
-        return ForeignSession(self._backend, plan)
+        if self._backend.supports_retrieve_callback:
+            return ForeignSession(self._backend, plan)
+        if plan.times_tasks and not self.capabilities.supports_timeout:
+            warnings.warn(f"{self.name} does not support timeout: it is not used", stacklevel=2)
+        return AskingSession(self._backend, plan)

@@ -1,7 +1,7 @@
 """The table: behaviours that joblib and fastpar share, and those in which they differ on purpose.
 
-A row is a function of the library, `joblib` or `fastpar`, that returns something comparable. `same` gives the value that
-both have to return, `differs` one for each, and the reason.
+A row is a function of the library, `joblib` or `fastpar`, that returns something comparable. `same` gives the value
+that both have to return, `differs` one for each, and the reason.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def raised(call, *types):
     """The name of the first of `types` that describes what `call` raises; None if it raises nothing."""
     try:
         call()
-    except BaseException as error:  # noqa: BLE001 -- looked at, not swallowed
+    except BaseException as error:  # looked at, not swallowed
         return next((kind.__name__ for kind in types if isinstance(error, kind)), f"another: {error!r}")
     return None
 

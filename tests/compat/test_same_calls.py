@@ -165,9 +165,7 @@ def pre_dispatch_bounds_what_is_read(lib):
             read.append(i)
             yield lib.delayed(go.wait)(10)
 
-    results = lib.Parallel(
-        n_jobs=2, backend="threading", pre_dispatch=2, batch_size=1, return_as="generator"
-    )(source())
+    results = lib.Parallel(n_jobs=2, backend="threading", pre_dispatch=2, batch_size=1, return_as="generator")(source())
     n_read = len(read)
     go.set()
     list(results)
@@ -209,9 +207,7 @@ def error_of_the_iterable(lib):
         yield lib.delayed(neg)(1)
         raise KeyError("source")
 
-    return [
-        raised(lambda n=n: lib.Parallel(n_jobs=n, backend="threading")(source()), KeyError) for n in (1, 2)
-    ]
+    return [raised(lambda n=n: lib.Parallel(n_jobs=n, backend="threading")(source()), KeyError) for n in (1, 2)]
 
 
 @table.same([0, -1])
@@ -300,7 +296,7 @@ def logger_text(lib):
 
     records = []
     handler = logging.Handler()
-    handler.emit = lambda record: records.append(record)
+    handler.emit = records.append
     log = logging.getLogger()
     log.addHandler(handler)
     try:

@@ -28,7 +28,7 @@ def n_jobs_as_given(lib):
 def effective_n_jobs(lib):
     with lib.parallel_config("threading"):
         n = [lib.effective_n_jobs(n) for n in (1, 4, None, -1, -2)]
-    return n[:3] + [n[3] == lib.cpu_count(), n[4] == max(1, lib.cpu_count() - 1)]
+    return [*n[:3], n[3] == lib.cpu_count(), n[4] == max(1, lib.cpu_count() - 1)]
 
 
 @table.same(1)
@@ -104,26 +104,24 @@ def unhashable_backend(lib):
     return raised(lambda: lib.Parallel(n_jobs=2, backend=[]), TypeError)
 
 
-@table.same(["ThreadingBackend", "SequentialBackend"])
+@table.same(("ThreadingBackend", 1, None))
+def active_backend_inside_a_task(lib):
+    def look(_):
+        backend, n_jobs = lib.parallel.get_active_backend()
+        return type(backend).__name__, backend.nesting_level, n_jobs
+
+    return lib.Parallel(n_jobs=2, backend="threading")(lib.delayed(look)(i) for i in range(2))[0]
+
+
+@table.same([("ThreadingBackend", 1), ("SequentialBackend", 2), ("SequentialBackend", 3)])
 def nested_backends(lib):
-    def look(depth):
-        backend, _ = lib.parallel.get_active_backend()
-        inner = [] if depth == 0 else lib.Parallel(n_jobs=2)([lib.delayed(look)(depth - 1)])[0]
-        return [type(backend).__name__, *inner]
-
-    run = lib.Parallel(n_jobs=2, backend="threading")
-    return run(lib.delayed(look)(1) for _ in range(2))[0]
-
-
-@table.same([0, 1, 2])
-def nesting_levels(lib):
-    def look(depth):
-        level = lib.parallel.get_active_backend()[0].nesting_level
-        inner = [] if depth == 0 else lib.Parallel(n_jobs=2)(lib.delayed(look)(depth - 1) for _ in range(2))[0]
-        return [level, *inner]
-
-    outermost = lib.Parallel(n_jobs=2, backend="threading")
-    return [outermost._backend.nesting_level, *outermost(lib.delayed(look)(1) for _ in range(2))[0]]
+    backend, chain = lib.parallel.ThreadingBackend(nesting_level=0), []
+    for _ in range(2):
+        backend, _ = backend.get_nested_backend()
+        chain.append((type(backend).__name__, backend.nesting_level))
+    with lib.parallel_config(lib.parallel.ThreadingBackend(nesting_level=2)):
+        backend, _ = lib.parallel.get_active_backend()[0].get_nested_backend()
+    return [*chain, (type(backend).__name__, backend.nesting_level)]
 
 
 # ------------------------------------------------------------------------------------------------- contexts
@@ -221,7 +219,9 @@ def public_names_of_the_parallel_module(lib):
     assert issubclass(parallel.ThreadingBackend, parallel.ParallelBackendBase)
     assert issubclass(parallel.FallbackToBackend, Exception)
     assert parallel.BACKENDS["threading"] is parallel.ThreadingBackend
-    calls = parallel.BatchedCalls([(abs, (-1,), {}), (abs, (2,), {})], (parallel.ThreadingBackend(nesting_level=1), None))
+    calls = parallel.BatchedCalls(
+        [(abs, (-1,), {}), (abs, (2,), {})], (parallel.ThreadingBackend(nesting_level=1), None)
+    )
     assert len(calls) == 2 and calls.items[0] == (abs, (-1,), {})
     return calls()
 
@@ -244,9 +244,17 @@ def fractional_n_jobs(lib):
     why="an assertion disappears under python -O, and is no answer to a user's mistake",
 )
 def inner_threads_where_they_cannot_be_limited(lib):
-    return raised(
-        lambda: lib.parallel_config("sequential", inner_max_num_threads=1), ValueError, AssertionError
-    )
+    return raised(lambda: lib.parallel_config("sequential", inner_max_num_threads=1), ValueError, AssertionError)
+
+
+@table.differs(
+    joblib=8,
+    fastpar=1,
+    why="workers on every CPU leave none for calls inside their tasks; joblib starts 8 threads in each",
+)
+def n_jobs_inside_a_task(lib):
+    run = lib.Parallel(n_jobs=lib.cpu_count() + 1, backend="threading")
+    return run(lib.delayed(lib.effective_n_jobs)(8) for _ in range(2))[0]
 
 
 @table.differs(

@@ -95,7 +95,7 @@ def test_a_length_that_is_wrong_loses_nothing(return_as, n_jobs, length):
 def test_a_generator_does_not_end_where_a_wrong_length_says(return_as):
     gate = threading.Event()
     tasks = Mislabelled([delayed(abs)(-1), delayed(gate.wait)()], length=1)
-    results = Parallel(n_jobs=2, return_as=return_as, batch_size=1)(tasks)
+    results = Parallel(n_jobs=2, return_as=return_as, batch_size=1, timeout=60)(tasks)
     assert next(results) == 1
     threading.Timer(0.01, gate.set).start()
     assert list(results) == [True]

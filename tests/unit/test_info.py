@@ -40,7 +40,7 @@ class TestMain:
 class TestInfo:
     @pytest.fixture(autouse=True)
     def engines(self, monkeypatch):
-        fake_module(monkeypatch, "fastpar.engines", available=lambda: {"threading": "ready"})
+        fake_module(monkeypatch, "fastpar.engines.active", available=lambda: {"threading": "ready"})
 
     def test_report(self, capsys):
         assert _info.main([]) == 0
@@ -74,7 +74,7 @@ class TestInfo:
         assert all(limit.source in text for limit in cpu.cpu_count(explain=True).limits)
 
     def test_a_section_that_fails_leaves_the_others(self, monkeypatch):
-        fake_module(monkeypatch, "fastpar.engines")
+        fake_module(monkeypatch, "fastpar.engines.active")
         report = _info.lines()
         assert report[report.index("Engines") + 1].startswith("  not available: ImportError")
         assert "Codecs" in report
