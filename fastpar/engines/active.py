@@ -12,7 +12,7 @@ import sys
 
 from fastpar import config
 from fastpar.config import DEFAULTS, Config, Default
-from fastpar.engines.backend import ParallelBackendBase, SequentialBackend, ThreadingBackend
+from fastpar.engines.backend import ParallelBackendBase, ProcessBackend, SequentialBackend, ThreadingBackend
 from fastpar.errors import BackendUnavailableError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -27,6 +27,9 @@ BACKENDS: dict[str, Callable[..., ParallelBackendBase]] = {
     "threads": ThreadingBackend,
     "sequential": SequentialBackend,
     "serial": SequentialBackend,
+    "processes": ProcessBackend,
+    "loky": ProcessBackend,
+    "multiprocessing": ProcessBackend,
 }
 
 #: Names that joblib has and that fastpar does not have yet.

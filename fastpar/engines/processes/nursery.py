@@ -172,7 +172,6 @@ def _exec_worker(channel: Channel, board_fd: int) -> None:
 
 def main(control_fd: int, parent_pid: int, modules: list[str]) -> None:
     """The life of a nursery that was started with exec."""
-    signal.signal(signal.SIGINT, _ignore)
     preload(modules)
     run(control_fd, parent_pid)
 
@@ -180,6 +179,7 @@ def main(control_fd: int, parent_pid: int, modules: list[str]) -> None:
 def run(control_fd: int, parent_pid: int) -> None:
     """Serve, and end without a trace."""
     try:
+        signal.signal(signal.SIGINT, _ignore)  # Ctrl-C is the parent's affair
         import fastpar.engines.processes.worker  # noqa: F401 -- before the fork, for all
 
         gc.collect()
@@ -187,5 +187,7 @@ def run(control_fd: int, parent_pid: int) -> None:
         nursery = Nursery(Channel(control_fd), parent_pid)
         nursery.serve()
         nursery.end()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)

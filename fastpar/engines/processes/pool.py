@@ -111,7 +111,8 @@ class Nursery:
             try:
                 from fastpar.engines.processes import nursery
 
-                nursery.run(os.dup(control_fd), parent_pid)
+                self._control.close()
+                nursery.run(control_fd, parent_pid)
             finally:
                 os._exit(1)
         return pid
