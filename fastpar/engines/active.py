@@ -33,7 +33,7 @@ BACKENDS: dict[str, Callable[..., ParallelBackendBase]] = {
 }
 
 #: Names that joblib has and that fastpar does not have yet.
-UNAVAILABLE = ("loky", "multiprocessing", "processes")
+UNAVAILABLE: tuple[str, ...] = ()
 
 DEFAULT_BACKEND = "threading"
 

@@ -11,6 +11,7 @@ import sys
 import weakref
 
 from fastpar._core.segments import Segment
+from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -95,13 +96,12 @@ def returning() -> Reducers | None:
     return None
 
 
-def cannot_return(result: object, error: BaseException) -> str:
-    """What to say of a result that cannot be pickled."""
+def cannot_return(result: object, error: BaseException) -> TaskPicklingError:
+    """The error for a result that cannot be pickled."""
     from fastpar.engines.processes.pickling import culprit
 
-    found = culprit(result, "result")
-    path, reason = found or ("result", error)
-    return f"the task's result cannot be sent back: {path} cannot be pickled ({reason})"
+    path, reason = culprit(result, "result") or ("result", error)
+    return TaskPicklingError(f"{path} cannot be sent back from the worker: {type(reason).__name__}: {reason}")
 
 
 # ------------------------------------------------------------------------------------------ in the parent
@@ -132,16 +132,23 @@ class Arrays:
         self.dead: list[int] = []  # numbers whose array has gone; appended by whoever drops the array
         self._n = 0
         self.mentioned: dict[int, None] = {}  # numbers in the pickle that is being made
-        self.reducers = self._make_reducers()
+        self._reducers: Reducers | None = None
 
-    def _make_reducers(self) -> Reducers | None:
-        np = sys.modules.get("numpy")
-        if np is None or not hasattr(np, "memmap"):
+    @property
+    def reducers(self) -> Reducers | None:
+        """How a call's arguments are pickled; None, as usual, while NumPy is not there."""
+        if "numpy" not in sys.modules:
             return None
+        if self._reducers is None or (len(self._reducers) == 2 and "numpy.random" in sys.modules):
+            self._reducers = self._make_reducers()
+        return self._reducers
+
+    def _make_reducers(self) -> Reducers:
+        import numpy as np
+
         reducers: Reducers = {np.ndarray: self._reduce, np.memmap: self._reduce_memmap}
-        random = sys.modules.get("numpy.random")
-        if random is not None:
-            reducers[random.RandomState] = self._reduce_random_state
+        if "numpy.random" in sys.modules:
+            reducers[np.random.RandomState] = self._reduce_random_state
         return reducers
 
     def _reduce(self, array: Any) -> Any:

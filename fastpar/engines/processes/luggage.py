@@ -11,12 +11,13 @@ from types import MethodType
 
 from fastpar._core.remote import columns, is_plain
 from fastpar.engines.processes.arguments import Arrays
-from fastpar.engines.processes.packing import Parcel, Stock, pack
+from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
 from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
 from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fastpar._core.tasks import Batch
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Memory that a call keeps for its next batches.
 STOCK_BYTES = 1 << 26
+
+#: More functions than this are a burden.
+MAX_LIGHT = 64
 
 
 class Luggage:
@@ -40,25 +44,32 @@ class Luggage:
         self._stock = Stock(STOCK_BYTES)
         self._functions: dict[Any, tuple[Any, int, Any]] = {}  # by identity: a (weak) reference, number, pickle
         self._n = 0
+        self.is_heavy = False  # workers keep more of this call than they should when it is over
 
     def pack(self, batch: Batch, worker: Worker) -> Parcel:
         """A batch for a worker, with what it needs and does not have yet."""
-        new: list[tuple[int, bytes, Any]] = []
+        new: list[tuple[int, Any, Any]] = []
         table = columns(batch)
         arrays = self._arrays
         arrays.mentioned.clear()
         if table is not None:
             function, values = table
-            content: Any = (new, self._number(function, worker, new), values, None)
+            content: Any = (self._number(function, worker, new), values, None)
             if not new and is_plain(values):
                 return pack(pickle.dumps(content, PROTOCOL), (), self._stock)
         else:
             tasks = [batch[place] for place in range(len(batch))]
-            content = (new, None, None, [(self._number(task[0], worker, new), task[1], task[2]) for task in tasks])
+            content = (None, None, [(self._number(task[0], worker, new), task[1], task[2]) for task in tasks])
         pickled, buffers = dumps(content, arrays.reducers)
+        if new:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
+            outer: list[pickle.PickleBuffer] = []
+            pickled = pickle.dumps((new, pickled, buffers), PROTOCOL, buffer_callback=_set_aside(outer))
+            buffers = outer
         missing = [number for number in arrays.mentioned if number not in worker.arrays]
         worker.arrays.update(missing)
-        parcel = pack(pickled, buffers, self._stock, [(number, arrays.segments[number]) for number in missing])
+        attached = [(number, arrays.segments[number]) for number in missing]
+        parcel = pack(pickled, buffers, self._stock, attached)
+        parcel.brings_functions = bool(new)
         return parcel
 
     def sent(self, parcel: Parcel) -> None:
@@ -66,7 +77,7 @@ class Luggage:
         for segment in parcel.own_segments:
             self._stock.give(segment)
 
-    def _number(self, function: Any, worker: Worker, new: list[tuple[int, bytes, Any]]) -> int:
+    def _number(self, function: Any, worker: Worker, new: list[tuple[int, Any, Any]]) -> int:
         """The number of a function; its pickle goes to `new` if the worker does not have it."""
         key = (id(function.__self__), id(function.__func__)) if type(function) is MethodType else id(function)
         entry = self._functions.get(key)
@@ -77,7 +88,8 @@ class Luggage:
         if number not in worker.functions:
             worker.functions.add(number)
             pickled, buffers = entry[2]
-            new.append((number, pickled, buffers))
+            self.is_heavy = self.is_heavy or bool(buffers) or len(pickled) > OUT_OF_BAND_BYTES or number > MAX_LIGHT
+            new.append((number, pickle.PickleBuffer(pickled), buffers))
         return number
 
     def _remember(self, function: Any, key: Any) -> Any:
@@ -87,6 +99,16 @@ class Luggage:
             return weakref.ref(function)
         except TypeError:
             return function
+
+
+def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    def keep_aside(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return keep_aside
 
 
 def _is_same(kept: Any, function: Any) -> bool:

@@ -94,13 +94,14 @@ def make_segment(size: int, folder: str | None) -> Segment:
 class Parcel:
     """A message body, its descriptors, and the segments that these are of."""
 
-    __slots__ = ("_n_own", "body", "is_packed", "segments")
+    __slots__ = ("_n_own", "body", "brings_functions", "is_packed", "segments")
 
     def __init__(self, body: bytes, segments: list[Segment], n_own: int, *, is_packed: bool) -> None:
         self.body = body
         self.segments = segments
         self._n_own = n_own
         self.is_packed = is_packed
+        self.brings_functions = False
 
     @property
     def fds(self) -> list[int]:

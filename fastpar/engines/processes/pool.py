@@ -195,6 +195,7 @@ class Pool:
         self._nursery: Nursery | None = None
         self._nurseries: list[Nursery] = []
         self._n_started = 0
+        self.task_times: dict[Any, tuple[int, int, int]] = {}  # of functions: tasks, their time, that of the longest
         self.warehouse.renew_lock()
         self.warehouse.clear()
 

@@ -16,19 +16,18 @@ if TYPE_CHECKING:
     Description = tuple[bytes | None, str, str, str, list[str]]
 
 
-def describe_error(error: BaseException, told_as: str = "") -> Description:
-    """An exception in pieces that arrive in any case. In the worker; `told_as` replaces its text."""
+def describe_error(error: BaseException) -> Description:
+    """An exception in pieces that arrive in any case. In the worker."""
     text = "".join(traceback.format_exception(type(error), error, user_traceback(error)))
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     notes = [str(note) for note in getattr(error, "__notes__", ())]
     pickled = None
-    if not told_as:
-        try:
-            pickled = dumps(error)[0]
-            pickle.loads(pickled)  # many can be pickled, and then not made again
-        except Exception:  # noqa: BLE001 -- whatever the user's class raises
-            pickled = None
-    return pickled, kind, told_as or _text(error), text, notes
+    try:
+        pickled = dumps(error)[0]
+        pickle.loads(pickled)  # many can be pickled, and then not made again
+    except Exception:  # noqa: BLE001 -- whatever the user's class raises
+        pickled = None
+    return pickled, kind, _text(error), text, notes
 
 
 def _text(error: BaseException) -> str:

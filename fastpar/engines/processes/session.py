@@ -28,6 +28,7 @@ from fastpar.errors import WorkerStartError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from fastpar.engines.base import Plan
@@ -41,6 +42,10 @@ MAX_BATCH = 2_048  # D-012
 GRACE_NS = 10_000_000
 #: So many workers in a row that end before their first word: something is wrong with all of them.
 MAX_FALSE_STARTS = 3
+
+#: What is remembered of a function's tasks counts as so many of them, and of so many functions.
+MAX_REMEMBERED = 64
+MAX_FUNCTIONS = 64
 
 _calls = itertools.count(1)
 
@@ -63,13 +68,15 @@ class ProcessSession:
         self._poller = Poller()
         self._crew = RemoteCrew()
         self._n_false_starts = 0
+        self._sizer = BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH)
+        self._key: Any = None
         self.run = Run(
-            plan.source,
+            itertools.chain(self._first_task(), plan.source),
             Slots(plan.keep),
             plan.n_workers,
             plan.n_total,
             plan.pre_dispatch,
-            BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH),
+            self._sizer,
             self._crew,
             times_tasks=plan.times_tasks,
         )
@@ -91,6 +98,15 @@ class ProcessSession:
             self._bring_workers()
         return True
 
+    def _first_task(self) -> Iterator[Any]:
+        """The first task of the source; what is known of its function from earlier calls is a start for the batch size."""
+        for task in itertools.islice(self._plan.source, 1):
+            self._key = task_key(task)
+            known = self._pool.task_times.get(self._key)
+            if known is not None:
+                self._sizer.observe(*known)
+            yield task
+
     def advice(self) -> str | None:
         """Nothing to say."""
         return None
@@ -104,8 +120,18 @@ class ProcessSession:
         for worker in self._workers:
             self._send_home(worker)
         self._workers.clear()
+        self._remember_times()
         self._pool.dismiss(self._nurseries)
         self._arrays.close()
+
+    def _remember_times(self) -> None:
+        n_completed, busy_ns = self.run.counts[1], self.run.worker_times_ns[0]
+        if n_completed and self._key is not None:
+            n = min(n_completed, MAX_REMEMBERED)
+            times = self._pool.task_times
+            times[self._key] = n, n * busy_ns // n_completed, busy_ns // n_completed
+            if len(times) > MAX_FUNCTIONS:
+                times.pop(next(iter(times)), None)
 
     # ---- workers
 
@@ -140,7 +166,7 @@ class ProcessSession:
         if worker.kind[0] == "fork":
             self._pool.retire(worker)
             return
-        if worker.functions or worker.arrays:
+        if worker.arrays or self._luggage.is_heavy:
             self._send(worker, protocol.REST, (), b"", ())
         if worker.outbox:
             self._pool.retire(worker)  # it does not read
@@ -159,7 +185,7 @@ class ProcessSession:
                 self._blame_pickling(seat, error)
                 continue
             n = len(seat.batch)
-            numbers = (seat.number, n, seat.budget_ns, self._call, parcel.is_packed)
+            numbers = (seat.number, n, seat.budget_ns, self._call, parcel.is_packed, parcel.brings_functions)
             self._send(worker, protocol.BATCH, numbers, parcel.body, parcel.fds)
             self._luggage.sent(parcel)
             return
@@ -331,6 +357,18 @@ class ProcessSession:
                 worker.kill()
                 self._pool.retire(worker)
         self._workers = [worker for worker in self._workers if worker.channel.fd >= 0]
+
+
+def task_key(task: Any) -> Any:
+    """What tasks of one kind have in common: the code that they run, or the callable. None where it cannot be kept."""
+    try:
+        function = task[0]
+    except (TypeError, IndexError, KeyError):
+        return None
+    key = getattr(function, "__code__", None)
+    if key is not None:
+        return key
+    return function if type(function) in (type(len), type) else None
 
 
 def _dumps(value: object) -> bytes:

@@ -10,6 +10,7 @@ import sys
 import warnings
 
 from fastpar import config, cpu
+from fastpar.engines.backend import ParallelBackendBase
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from fastpar.engines.processes.options import Options
     from fastpar.engines.processes.worker import Worker
 
-Settings = tuple["Any", ...]
+    Settings = tuple[Any, ...]
+
+#: What BLAS, OpenMP and their like read when they are loaded.
+THREAD_VARIABLES = tuple(os.fsencode(name) for name in ParallelBackendBase.MAX_NUM_THREADS_VARS)
 
 
 def collect(plan: Plan, options: Options, n_cpus: int) -> Settings:
@@ -47,14 +51,16 @@ def _directory() -> str | None:
         return None
 
 
-def _environment(plan: Plan, n_cpus: int) -> dict[str, str]:
-    from fastpar.engines.backend import ParallelBackendBase
+def _environment(plan: Plan, n_cpus: int) -> dict[bytes, bytes]:
+    """Of the call's workers: the caller's, and the shares of the libraries that read theirs there.
 
-    environment = dict(os.environ)
+    As bytes, which is how the system has it: to decode thirty variables takes longer than all else here.
+    """
+    environment = dict(os.environ._data)  # type: ignore[attr-defined]
     n_inner = plan.inner_max_num_threads or max(1, n_cpus // plan.n_workers)
-    for name in ParallelBackendBase.MAX_NUM_THREADS_VARS:
+    for name in THREAD_VARIABLES:
         if plan.inner_max_num_threads is not None or name not in environment:
-            environment[name] = str(n_inner)
+            environment[name] = b"%d" % n_inner
     return environment
 
 
@@ -91,12 +97,12 @@ def apply(worker: Worker, settings: Settings) -> None:
     options.enter(worker)
 
 
-def _take_environment(environment: dict[str, str]) -> None:
-    for name in set(os.environ) - set(environment):
-        del os.environ[name]
+def _take_environment(environment: dict[bytes, bytes]) -> None:
+    for name in set(os.environb) - set(environment):
+        del os.environb[name]
     for name, value in environment.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+        if os.environb.get(name) != value:
+            os.environb[name] = value
 
 
 def _limit_inner_threads(n_inner: int) -> None:

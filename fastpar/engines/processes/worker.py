@@ -15,7 +15,7 @@ from fastpar._core.channel import Channel, Poller
 from fastpar._core.labor import Labor
 from fastpar._core.segments import IDLE, PACKING, UNPACKING, Board
 from fastpar.engines.processes import arguments, protocol
-from fastpar.engines.processes.packing import Parcel, Stock, pack, unpack
+from fastpar.engines.processes.packing import Stock, pack, unpack
 from fastpar.engines.processes.pickling import dumps
 from fastpar.engines.processes.reports import describe_error
 
@@ -87,13 +87,16 @@ class Worker:
         self._call = -1
 
     def _run(self, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
-        number, n_tasks, budget_ns, call, is_packed, _ = numbers
+        number, n_tasks, budget_ns, call, is_packed, brings_functions = numbers
         self.board.show(number, UNPACKING)
         if call != self._call:
             self._forget_call()
             self._call = call
         try:
-            labor = self._unpack(number, n_tasks, budget_ns, body, fds if is_packed else None)
+            pickled, buffers = unpack(body, fds, arguments.receive) if is_packed else (body, [])
+            if brings_functions:
+                pickled, buffers = self._learn(pickled, buffers)
+            labor = self._understand(number, n_tasks, budget_ns, pickled, buffers)
         except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
             self._send(number, 0, 0, 0, protocol.UNREADABLE, pickle.dumps(describe_error(error)), ())
             return
@@ -102,16 +105,20 @@ class Worker:
         self._n_tasks += labor.n_done
         self._report(labor, number, protocol.DONE if labor.error is None else protocol.RAISED)
 
-    def _unpack(self, number: int, n_tasks: int, budget_ns: int, body: bytes, fds: list[int] | None) -> Labor:
-        pickled, buffers = (body, []) if fds is None else unpack(body, fds, arguments.receive)
+    def _learn(self, pickled: Any, buffers: Any) -> tuple[Any, Any]:
+        """Take functions in; what is around them is the tasks."""
+        new, pickled, buffers = pickle.loads(pickled, buffers=buffers)
+        for number, source, aside in new:
+            self._functions[number] = pickle.loads(source, buffers=aside)
+        return pickled, buffers
+
+    def _understand(self, number: int, n_tasks: int, budget_ns: int, pickled: Any, buffers: Any) -> Labor:
         if self.leftover is not None:
             raise self.leftover
-        new, function, columns, tasks = pickle.loads(pickled, buffers=buffers)
-        for token, source, aside in new:
-            self._functions[token] = pickle.loads(source, buffers=aside)
+        function, columns, tasks = pickle.loads(pickled, buffers=buffers)
         if columns is not None:
             return Labor(self.board, number, n_tasks, budget_ns, self._functions[function], columns, None)
-        tasks = [(self._functions[token], args, kwargs) for token, args, kwargs in tasks]
+        tasks = [(self._functions[each], args, kwargs) for each, args, kwargs in tasks]
         return Labor(self.board, number, n_tasks, budget_ns, None, None, tasks)
 
     def _report(self, labor: Labor, number: int, status: int) -> None:
@@ -123,7 +130,7 @@ class Worker:
             pickled, buffers = _dump_results(results, failure)
         except Exception as error:  # noqa: BLE001 -- whatever a __reduce__ raises
             n_good = _n_picklable(results)
-            failure = describe_error(error, arguments.cannot_return(results[n_good], error))
+            failure = describe_error(arguments.cannot_return(results[n_good], error))
             del results[n_good:]
             status = protocol.RAISED
             pickled, buffers = _dump_results(results, failure)
