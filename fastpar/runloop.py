@@ -67,7 +67,7 @@ def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] |
                 yield result
                 continue
             _raise_failure(run)
-            if not run.is_open and run.counts[2] == run.n_total:  # while it is open, the total is what __len__ said
+            if not run.is_open and not run.has_next:  # in this order: what comes between the two looks is not lost
                 return
             if limit_ns is None:
                 _step(session, -1)

@@ -26,14 +26,12 @@ from fastpar._core.batching cimport BatchSizer
 from fastpar._core.capi cimport (
     FP_NO_MEMORY,
     FP_OK,
-    FP_PARKED_INTERRUPTED,
     fp_check_n_live,
     fp_mutex_init,
     fp_mutex_lock,
     fp_mutex_unlock,
     fp_os_clock_ns,
     fp_park,
-    fp_parked,
     fp_parker_init,
     fp_queue_close,
     fp_queue_free,
@@ -74,6 +72,13 @@ cdef inline bint has_ended(Phase phase) noexcept nogil:
 
 # A slow source must not keep tasks from idle workers while it fills a batch.
 cdef uint64_t MAX_PULL_NS = 200_000
+
+# A reader that keeps a result for longer than this is asked for room at every result: by then a wake-up costs nothing.
+cdef int64_t SLOW_READER_NS = 500_000
+
+# A signal that comes between the last look for one and the park itself wakes nobody. It comes just there when somebody
+# waits for the tasks to have begun before sending it, so the first park is short and another look follows.
+cdef int64_t FIRST_PARK_NS = 50_000_000
 
 cdef uint64_t n_forks = 0  # how often this process was forked off; written in the child of a fork, where it is alone
 
@@ -182,6 +187,14 @@ cdef class Run:
         return n_pulled, n_completed, n_consumed, n_batches
 
     @property
+    def has_next(self):
+        """Whether there is a result to consume."""
+        fp_mutex_lock(&self.lock)
+        cdef bint has_next = self.slots.has_next()
+        fp_mutex_unlock(&self.lock)
+        return has_next
+
+    @property
     def n_total(self):
         """Number of tasks, -1 while it is not known."""
         fp_mutex_lock(&self.lock)
@@ -232,6 +245,8 @@ cdef class Run:
         cdef uint32_t n_summoned = 0
         cdef fp_status status
         cdef Source source = self.source
+        if self.first_function is None:
+            self.first_function = (<tuple><PyObject *>source.tasks[0].item)[0]
         self._add_slots(source.n)  # first: a worker may deliver before the push returns
         status = fp_queue_push(self.queue, source.tasks, source.n, &n_summoned)
         if status == FP_OK:
@@ -267,12 +282,19 @@ cdef class Run:
         cdef Py_ssize_t n_past = self.slots.n_stored if self.slots.keep == KEEP_LIST else self.slots.n_consumed
         if self.pre_dispatch < 0:
             return PY_SSIZE_T_MAX
-        return self.pre_dispatch * self.sizer.current_size() - (self.n_pulled_ - n_past)
+        return self.pre_dispatch * self._lot_locked() - (self.n_pulled_ - n_past)
+
+    cdef Py_ssize_t _lot_locked(self) noexcept:
+        # The unit of the window. A list holds every result anyhow, so reading further ahead costs it nothing but tasks.
+        # A reader that takes its time is not what workers should wait for, nor a reason to pile results up.
+        if self.slots.keep == KEEP_LIST:
+            return self.sizer.lot_size()
+        return 1 if self.reader_ns > SLOW_READER_NS else self.sizer.current_size()
 
     cdef bint _has_worthwhile_room_locked(self) noexcept:
         # Waking the caller for every task costs more than a task may; waking it too late starves the workers. Half of
         # what may be queued beyond the running batches is far from both.
-        cdef Py_ssize_t ahead = (self.pre_dispatch - self.n_workers) * self.sizer.current_size()
+        cdef Py_ssize_t ahead = (self.pre_dispatch - self.n_workers) * self._lot_locked()
         return self.phase_ == FEEDING and self._room_locked() >= max(1, ahead // 2)
 
     # ---------------------------------------------------------------- the calling thread: waiting and results
@@ -302,9 +324,9 @@ cdef class Run:
         bool
             False if the time ran out first.
         """
-        cdef fp_parked parked
         cdef bint news
         cdef int64_t left = timeout_ns
+        cdef int64_t most = FIRST_PARK_NS
         cdef uint64_t deadline = fp_os_clock_ns() + <uint64_t>max(<int64_t>0, timeout_ns)
         self._check_fork()
         while True:
@@ -315,10 +337,10 @@ cdef class Run:
             fp_mutex_unlock(&self.lock)
             if news or left == 0:
                 return news
+            PyErr_CheckSignals()
             with nogil:
-                parked = fp_park(&self.caller, left)
-            if parked == FP_PARKED_INTERRUPTED:
-                PyErr_CheckSignals()
+                fp_park(&self.caller, left if most < 0 else most if left < 0 else min(left, most))
+            most = -1
             if timeout_ns >= 0:
                 left = max(<int64_t>0, <int64_t>(deadline - fp_os_clock_ns()))
 
@@ -337,6 +359,7 @@ cdef class Run:
         fp_mutex_lock(&self.lock)
         if self.phase_ != FAILED and self.slots.has_next():
             result = self.slots.pop()
+        self._time_reader_locked(result != NULL)
         self.is_hungry = self._has_worthwhile_room_locked()
         fp_mutex_unlock(&self.lock)
         if result == NULL:
@@ -344,6 +367,12 @@ cdef class Run:
         found = <object>result
         Py_DECREF(found)  # the slot's reference
         return found
+
+    cdef void _time_reader_locked(self, bint found) noexcept:
+        # Where tasks are so short that batches are large, the clock would cost more than it is worth.
+        cdef int64_t now = fp_os_clock_ns() if found and self.sizer.current_size() <= 16 else 0
+        self.reader_ns = now - self.popped_ns if now and self.popped_ns else 0
+        self.popped_ns = now
 
     def results(self):
         """All results of a finished run that keeps a list, in the order of the tasks; the run gives them up."""

@@ -17,6 +17,10 @@ cdef class ThreadPool:
     cdef list coming       # summoned to a run, and not there yet
     cdef bint is_closed
     cdef Py_ssize_t n_started
+    cdef object tiny_function  # weak reference to the function of the latest call, if its tasks were tiny
+
+    cdef bint expects_tiny(self, object function) noexcept
+    cdef int remember(self, object function, bint tiny) except -1
 
     cdef void assign(self, Run run) noexcept
     cdef Worker _call_idle(self, Run run)

@@ -44,6 +44,7 @@ cdef extern from *:
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object function, PyObject **args, size_t n_args, PyObject *names)
     object PyObject_Call(object function, object args, object kwargs)
+    object PyWeakref_NewRef(object referent, object callback)
     object PyContext_Copy(object context)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
@@ -169,7 +170,12 @@ cdef class Team(Crew):
         self.pool.assign(run)
 
     cdef bint takes_seat(self, Run run) noexcept:
-        return self.caller_helps and run.has_tiny_tasks()
+        # Waking a worker costs more than ten tiny tasks. Before any was measured, the latest call is the best guess.
+        return self.caller_helps and (run.has_tiny_tasks() or self.pool.expects_tiny(run.first_function))
+
+    def remember(self, Run run):
+        """At the end of a run: note for the next call whether its tasks were tiny."""
+        self.pool.remember(run.first_function, run.has_tiny_tasks())
 
     def step(self, Run run, int64_t timeout_ns):
         """The session's `step`."""
@@ -233,6 +239,27 @@ cdef class ThreadPool:
         self.coming = []
         self.is_closed = False
 
+    cdef bint expects_tiny(self, object function) noexcept:
+        """Whether the tasks of the latest call had this function, and were tiny."""
+        fp_mutex_lock(&self.lock)
+        reference = self.tiny_function
+        fp_mutex_unlock(&self.lock)
+        return reference is not None and reference() is function
+
+    cdef int remember(self, object function, bint tiny) except -1:
+        """Note the function of a call that ends, if its tasks were tiny.
+
+        One is enough: this is for warm calls in a loop. Weakly, since the function is the user's.
+        """
+        try:
+            reference = PyWeakref_NewRef(function, None) if tiny else None
+        except TypeError:
+            reference = None  # of a kind that has no weak references
+        fp_mutex_lock(&self.lock)
+        reference, self.tiny_function = self.tiny_function, reference  # the old one is released after the lock
+        fp_mutex_unlock(&self.lock)
+        return 0
+
     @property
     def n_idle(self):
         """Threads that are parked now."""
@@ -252,8 +279,10 @@ cdef class ThreadPool:
                 missed.leave()
                 return
             self._start(run)
-        except BaseException as error:  # the system gives us no more threads, or no memory for one
+        except Exception as error:  # the system gives us no more threads, or no memory for one
             run.lose_worker(error)
+        except BaseException as error:  # Ctrl-C while the thread was being started: the calling thread raises it
+            run._fail_with(error, -1, None)
 
     cdef Worker _call_idle(self, Run run):
         cdef Worker worker = None
@@ -295,8 +324,13 @@ cdef class ThreadPool:
         worker.thread = threading.Thread(target=_live, args=(self, worker), name=name, daemon=True)
         try:
             worker.thread.start()
-        except BaseException:
+        except Exception:
             self._arrive(worker)
+            raise
+        except BaseException:  # Ctrl-C: the thread may come or not, so no other run may count on it
+            fp_mutex_lock(&self.lock)
+            remove(self.coming, worker)
+            fp_mutex_unlock(&self.lock)
             raise
         return 0
 

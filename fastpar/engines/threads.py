@@ -71,6 +71,7 @@ class ThreadSession:
 
     def close(self) -> None:
         """Give the inner threads back; the workers leave by themselves."""
+        self._team.remember(self.run)
         self._inner.release()
 
 
