@@ -12,6 +12,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_info
 
 from fastpar._core.dispatch import n_live
+from fastpar.engines.processes import POOL as PROCESSES
 from fastpar.engines.threads import ENGINE
 
 #: Set by pytest itself, for each phase of each test.
@@ -79,6 +80,7 @@ def difference(before, after):
 def settle():
     """End what may rightly outlive a call: idle workers, and objects in reference cycles."""
     close_pool()
+    PROCESSES.close()
     if n_live():
         gc.collect()
 

@@ -99,7 +99,7 @@ def culprit(value: object, name: str) -> tuple[str, BaseException] | None:
 def _refusal(value: object) -> BaseException | None:
     try:
         dumps(value)
-    except Exception as error:  # noqa: BLE001 -- whatever a __reduce__ raises
+    except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
         return error
     return None
 

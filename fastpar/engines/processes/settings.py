@@ -11,6 +11,7 @@ import warnings
 
 from fastpar import config, cpu
 from fastpar.engines.backend import ParallelBackendBase
+from fastpar.errors import BackendUnavailableError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -25,9 +26,18 @@ if TYPE_CHECKING:
 #: What BLAS, OpenMP and their like read when they are loaded.
 THREAD_VARIABLES = tuple(os.fsencode(name) for name in ParallelBackendBase.MAX_NUM_THREADS_VARS)
 
+#: Tells a worker how deep it is.
+DEPTH_VARIABLE = b"FASTPAR_WORKER_DEPTH"
+MAX_DEPTH = 3
+
 
 def collect(plan: Plan, options: Options, n_cpus: int) -> Settings:
     """The settings of a call, comparable with ``==``."""
+    if depth() >= MAX_DEPTH:
+        raise BackendUnavailableError(
+            f"worker processes of worker processes, {MAX_DEPTH} deep. If a module calls Parallel when it is imported, each "
+            "worker that imports it does so again: put the call under `if __name__ == '__main__':`"
+        )
     nested = plan.nested_config
     backend = nested.backend
     return (
@@ -61,7 +71,13 @@ def _environment(plan: Plan, n_cpus: int) -> dict[bytes, bytes]:
     for name in THREAD_VARIABLES:
         if plan.inner_max_num_threads is not None or name not in environment:
             environment[name] = b"%d" % n_inner
+    environment[DEPTH_VARIABLE] = b"%d" % (depth() + 1)
     return environment
+
+
+def depth() -> int:
+    """How many worker processes are between this one and the user's: 0 in the user's own."""
+    return int(os.environb.get(DEPTH_VARIABLE, b"0"))
 
 
 def _error_state() -> dict[str, str] | None:

@@ -128,7 +128,7 @@ class Worker:
             failure = describe_error(labor.error)
         try:
             pickled, buffers = _dump_results(results, failure)
-        except Exception as error:  # noqa: BLE001 -- whatever a __reduce__ raises
+        except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
             n_good = _n_picklable(results)
             failure = describe_error(arguments.cannot_return(results[n_good], error))
             del results[n_good:]
@@ -168,7 +168,7 @@ def _n_picklable(results: list[Any]) -> int:
     for n, result in enumerate(results):
         try:
             _dump_results([result], None)
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             return n
     return max(0, len(results) - 1)
 
