@@ -12,7 +12,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_info
 
 from fastpar._core.dispatch import n_live
-from fastpar.engines.processes import POOL as PROCESSES
+from fastpar.engines.processes.engine import POOL as PROCESSES
 from fastpar.engines.threads import ENGINE
 
 #: Set by pytest itself, for each phase of each test.

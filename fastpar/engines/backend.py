@@ -271,7 +271,7 @@ class ProcessBackend(ParallelBackendBase):
     @property
     def engine(self) -> Engine:
         """The process engine, with the options of the latest `configure`."""
-        from fastpar.engines.processes import POOL, ProcessEngine
+        from fastpar.engines.processes.engine import POOL, ProcessEngine
         from fastpar.engines.processes.options import parse
 
         return ProcessEngine(POOL, self._options or parse({}))

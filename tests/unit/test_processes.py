@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastpar import Parallel, delayed
-from fastpar.engines.processes import POOL
+from fastpar.engines.processes.engine import POOL
 
 
 def parallel(n_jobs=2, **options):

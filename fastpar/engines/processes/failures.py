@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from fastpar.engines.processes import protocol
 from fastpar.errors import TerminatedWorkerError, WorkerStartError
@@ -27,6 +26,8 @@ def _how(code: int | None) -> str:
         return "has gone"
     if code >= 0:
         return f"exited with code {code}"
+    import signal
+
     try:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
@@ -34,6 +35,8 @@ def _how(code: int | None) -> str:
 
 
 def _hint(code: int | None) -> str:
+    import signal
+
     if code == -signal.SIGKILL:
         n_kills = oom_kills()
         if n_kills:

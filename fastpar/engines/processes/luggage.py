@@ -5,7 +5,7 @@ A function is known by its identity and has a number for as long as it lives. Ow
 
 from __future__ import annotations
 
-import pickle
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 import weakref
 from types import MethodType
 

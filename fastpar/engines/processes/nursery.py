@@ -14,7 +14,7 @@ import gc
 import importlib
 import os
 import select
-import signal
+import _signal as signal  # the module around it makes enums of the numbers
 import sys
 
 from fastpar._core import labor

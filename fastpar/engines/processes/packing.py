@@ -7,7 +7,7 @@ that its memory is freed with the object made of it; shorter ones share one with
 from __future__ import annotations
 
 import marshal
-import pickle
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 
 from fastpar._core.channel import MAX_BODY, MAX_FDS
 from fastpar._core.segments import Segment, n_mapped

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import io
-import pickle
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 import sys
 
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from threading import Lock
 
 from fastpar._core.channel import Channel, make_pair
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastpar.engines.processes.options import Options
+    from fastpar.engines.processes.session import ProcessSession
 
 #: Memory that is kept between calls, for their arguments.
 WAREHOUSE_BYTES = 1 << 28
@@ -195,6 +197,7 @@ class Pool:
         self._nursery: Nursery | None = None
         self._nurseries: list[Nursery] = []
         self._n_started = 0
+        self.sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
         self.task_times: dict[Any, tuple[int, int, int]] = {}  # of functions: tasks, their time, that of the longest
         self.warehouse.renew_lock()
         self.warehouse.clear()
@@ -301,3 +304,9 @@ class Pool:
             for nursery in nurseries:
                 nursery.end()
         self.warehouse.clear()
+
+    def end(self) -> None:
+        """At the end of the interpreter: the same, and calls that have not ended do so now."""
+        for session in list(self.sessions):
+            session.end()
+        self.close()

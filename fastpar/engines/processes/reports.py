@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import traceback
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 
 from fastpar.engines.processes.pickling import dumps
 from fastpar.errors import RemoteTaskError, RemoteTraceback, user_traceback
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 def describe_error(error: BaseException) -> Description:
     """An exception in pieces that arrive in any case. In the worker."""
+    import traceback
+
     text = "".join(traceback.format_exception(type(error), error, user_traceback(error)))
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     notes = [str(note) for note in getattr(error, "__notes__", ())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 from time import monotonic_ns
 
 from fastpar import cpu
@@ -58,6 +58,7 @@ class ProcessSession:
         self._plan = plan
         self._options = options
         self._pid = os.getpid()
+        self._is_closed = False
         self._call = next(_calls)
         self._batches = itertools.count(1)
         self._settings = settings.collect(plan, options, cpu.budget())
@@ -80,6 +81,18 @@ class ProcessSession:
             self._crew,
             times_tasks=plan.times_tasks,
         )
+        pool.sessions.add(self)
+
+    def end(self) -> None:
+        """At the end of the interpreter: kill the workers, however busy; `close` has nothing left to do."""
+        self._is_closed = True
+        self.run.cancel()
+        for worker in self._workers:
+            if worker.seat is not None:
+                worker.seat.drop()
+                worker.seat = None
+            self._pool.retire(worker)
+        self._workers.clear()
 
     def step(self, timeout_ns: int) -> bool:
         """Read, send what there is, and bring in answers until there is news."""
@@ -113,6 +126,9 @@ class ProcessSession:
 
     def close(self) -> None:
         """Give the workers back; kill those that are in a task which nobody waits for any more."""
+        if self._is_closed:
+            return  # first, and without a look at any module: the interpreter may be ending
+        self._is_closed = True
         if os.getpid() != self._pid:
             return  # a forked child: all of this is its parent's
         if any(worker.seat is not None for worker in self._workers):

@@ -7,8 +7,8 @@ dropped when the next begins, or when the parent says that the call is over.
 from __future__ import annotations
 
 import os
-import pickle
-import signal
+import _pickle as pickle  # the C half: the other takes milliseconds to import
+import _signal as signal  # the module around it makes enums of the numbers
 import sys
 
 from fastpar._core.channel import Channel, Poller
@@ -188,11 +188,10 @@ def live(channel: Channel, board_fd: int) -> int:
     board = Board(board_fd)
     board.give_up_fd()
     signal.signal(signal.SIGINT, _let_pass)
-    channel.send(protocol.HELLO, (os.getpid(),), may_wait=True)
-    arguments.reseed()
-    worker = Worker(channel, board)
     try:
-        return worker.serve()
+        channel.send(protocol.HELLO, (os.getpid(),), may_wait=True)
+        arguments.reseed()
+        return Worker(channel, board).serve()
     except ConnectionError:
         return 0
     finally:
