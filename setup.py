@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent
 DEBUG = os.environ.get("FASTPAR_DEBUG", "0") not in ("", "0")
 
 #: C sources that a module needs beside its own; every other module is Cython alone.
-C_CLOCK = ["fp_os_linux.c", "fp_os_posix.c"]
-C_PARKING = [*C_CLOCK, "fp_check.c", "fp_park.c"]
+C_CLOCK = ["fp_check.c", "fp_os_linux.c", "fp_os_posix.c"]
+C_PARKING = [*C_CLOCK, "fp_park.c"]
 C_SOURCES = {
     "fastpar._core.channel": C_CLOCK,
     "fastpar._core.dispatch": [*C_PARKING, "fp_queue.c"],

@@ -11,6 +11,7 @@ from _thread import allocate_lock
 
 from fastpar import config
 from fastpar._core.delayed import delayed
+from fastpar._core.dispatch import Counts
 from fastpar._core.slots import KEEP
 from fastpar._core.threads import run_serial
 from fastpar.config import DEFAULTS, Default
@@ -184,7 +185,7 @@ class Parallel(Logger):
         self._idle = allocate_lock()
         self._n_managed = 0  # workers of a backend that stays configured between calls
         self._session: Session | None = None
-        self._counts = (0, 0, 0, 0)
+        self._counts = Counts(0, 0, 0, 0)
         self._reporter: Reporter | None = None
         self.n_tasks: int | None = None
 
@@ -222,17 +223,17 @@ class Parallel(Logger):
     @property
     def n_dispatched_tasks(self) -> int:
         """Tasks read from the iterable by the current or latest call."""
-        return self._current_counts()[0]
+        return self._current_counts().n_pulled
 
     @property
     def n_completed_tasks(self) -> int:
         """Tasks of the current or latest call whose result is there."""
-        return self._current_counts()[1]
+        return self._current_counts().n_completed
 
     @property
     def n_dispatched_batches(self) -> int:
         """Batches that workers of the current or latest call took."""
-        return self._current_counts()[3]
+        return self._current_counts().n_batches
 
     def print_progress(self) -> None:
         """Show how far the call is, as `verbose` and `progress` ask for.
@@ -248,7 +249,7 @@ class Parallel(Logger):
             return self.n_tasks
         return self._session.run.n_total
 
-    def _current_counts(self) -> tuple[int, int, int, int]:
+    def _current_counts(self) -> Counts:
         return self._counts if self._session is None else self._session.run.counts
 
     # ---- calls
@@ -303,7 +304,7 @@ class Parallel(Logger):
                 results = self._call_engine(iterable, n_workers, watch)
             elif watch is None and not self.return_generator:
                 results = run_serial(iter(iterable))
-                self._counts = (len(results),) * 4
+                self._counts = Counts(*[len(results)] * 4)
             else:
                 results = self._call_serially(iterable, watch)
         except BaseException as error:  # noqa: BLE001 -- passed on
@@ -359,7 +360,7 @@ class Parallel(Logger):
 
     def _call_serially(self, iterable: Iterable[Any], watch: Callable[[], object] | None) -> Any:
         def note(n_completed: int) -> None:
-            self._counts = (n_completed,) * 4
+            self._counts = Counts(*[n_completed] * 4)
             if watch is not None and n_completed:
                 watch()
 

@@ -92,13 +92,13 @@ def _step(session: Session, timeout_ns: int) -> bool:
 def _step_within(session: Session, limit_ns: int, waited_ns: int) -> None:
     """Step, and raise if what is waited for does not come within the limit."""
     run = session.run
-    n_completed = run.counts[1]
-    if _step(session, max(0, limit_ns - waited_ns)) or run.counts[1] > n_completed or not run.is_open:
+    n_completed = run.counts.n_completed
+    if _step(session, max(0, limit_ns - waited_ns)) or run.counts.n_completed > n_completed or not run.is_open:
         return
-    n_pulled, n_completed, *_ = run.counts
+    counts = run.counts
     raise timeout_error(
         f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing[0]} was waited for: raise timeout=, or "
-        f"find out what keeps the task ({n_completed} of {n_pulled} tasks read so far are done)"
+        f"find out what keeps the task ({counts.n_completed} of {counts.n_pulled} tasks read so far are done)"
     )
 
 

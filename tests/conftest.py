@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +60,7 @@ class Python:
     def __init__(self, directory):
         self.directory = directory
         self.environment = {**os.environ, "PYTHONPATH": FOUND_IN, "PYTHONFAULTHANDLER": "1"}
+        self.started = []
 
     def run(self, *arguments, stdin=None, timeout_s=60, env=None):
         """Run to the end; the completed process, with its output as text."""
@@ -83,8 +83,8 @@ class Python:
         return done.stdout
 
     def start(self, code):
-        """Start a program and talk to it through pipes; the caller waits for it."""
-        return subprocess.Popen(
+        """Start a program and talk to it through pipes; it does not outlive the test."""
+        program = subprocess.Popen(
             [sys.executable, "-u", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -93,16 +93,20 @@ class Python:
             env=self.environment,
             text=True,
         )
+        self.started.append(program)
+        return program
+
+    def end(self):
+        """Kill what was started and still runs."""
+        for program in self.started:
+            program.kill()
+            with program:
+                program.wait()
 
 
 @pytest.fixture
 def python(tmp_path):
     """Interpreters beside this one, in a directory of their own."""
-    return Python(tmp_path)
-
-
-@pytest.fixture
-def stopwatch():
-    """Call it for the seconds since the test began."""
-    start = time.monotonic()
-    return lambda: time.monotonic() - start
+    python = Python(tmp_path)
+    yield python
+    python.end()

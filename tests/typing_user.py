@@ -20,10 +20,12 @@ def main() -> int:
     with Parallel(n_jobs=-1, backend="threading", verbose=0, batch_size=2, pre_dispatch="3 * n_jobs") as parallel:
         results += parallel(tasks())
     total = 0
+    result: int
     for result in Parallel(n_jobs=2, return_as="generator", timeout=10.0, progress=None)(tasks()):
         total += result
     with parallel_config(backend="threading", n_jobs=2), parallel_backend("threading", n_jobs=effective_n_jobs(-1)):
         total += sum(Parallel(prefer="threads", require="sharedmem")(tasks()))
     n_cpus: int = cpu_count()
     limits: tuple[Any, ...] = cpu_count(explain=True).limits
-    return total + sum(results) + n_cpus + len(limits) + parallel.n_completed_tasks
+    answer: int = total + sum(results) + n_cpus + len(limits) + parallel.n_completed_tasks
+    return answer

@@ -13,9 +13,12 @@ state: no iterator is advanced, no object released (but a placeholder), no colle
 a thread may hold the GIL while it waits for the lock, and the same code holds on free-threaded interpreters.
 
 Not its job: where workers come from (`Crew`), what they do with a task (`threads`), what users see (`parallel`).
+
+Long because it is one monitor: whoever changes a phase or a lock section wants to see them all.
 """
 
 import os
+from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
@@ -55,6 +58,9 @@ from fastpar.errors import ForkedRunError
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
+
+#: Tasks read from the source, completed, and consumed by the reader of a generator; batches that workers took.
+Counts = namedtuple("Counts", ["n_pulled", "n_completed", "n_consumed", "n_batches"])
 
 PHASES = ("feeding", "draining", "finished", "failed", "cancelled")
 
@@ -179,12 +185,12 @@ cdef class Run:
 
     @property
     def counts(self):
-        """How many tasks were read, are completed, and were consumed, and how many batches workers took."""
+        """The `Counts` at this moment."""
         fp_mutex_lock(&self.lock)
         cdef Py_ssize_t n_pulled = self.n_pulled_, n_batches = self.n_batches_
         cdef Py_ssize_t n_completed = self.slots.n_stored, n_consumed = self.slots.n_consumed
         fp_mutex_unlock(&self.lock)
-        return n_pulled, n_completed, n_consumed, n_batches
+        return Counts(n_pulled, n_completed, n_consumed, n_batches)
 
     @property
     def has_next(self):
@@ -256,7 +262,9 @@ cdef class Run:
         if status == FP_NO_MEMORY:
             raise MemoryError("no memory to queue tasks")
         if n_summoned:
-            if self.crew.takes_seat(self):
+            if self.is_seated:
+                fp_queue_leave(self.queue)  # one seat is enough for this thread; its takes summon whom they need
+            elif self.crew.takes_seat(self):
                 self.is_seated = True
             else:
                 self.crew.summon(self)

@@ -42,7 +42,7 @@ cdef class DrivenCrew(Crew):
             run.lose_worker(MemoryError("no memory for a batch of tasks"))
 
 
-cdef Batch new_batch() noexcept:
+cdef Batch new_batch():
     try:
         return Batch()
     except MemoryError:

@@ -1,4 +1,4 @@
-"""One row of the blur in NumPy: two sums of products that each take a millisecond, without the GIL."""
+"""One row of the blur in NumPy: two sums of products, which take nearly all of its time and run without the GIL."""
 
 from __future__ import annotations
 
