@@ -10,6 +10,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 ROOT = Path(__file__).parent
@@ -60,6 +61,18 @@ class BuildExt(build_ext):
             raise SystemExit(f"{MISSING_COMPILER}\nThe compiler said: {error}") from error
 
 
+class BuildPy(build_py):
+    """Adds the C headers that the .pxd files declare: `fastpar.get_include()` says where they are."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "fastpar", "include")
+            target.mkdir(parents=True, exist_ok=True)
+            for header in sorted((ROOT / "src_c").glob("*.h")):
+                self.copy_file(str(header), str(target))
+
+
 def extension(source: Path) -> Extension:
     name = ".".join(source.relative_to(ROOT).with_suffix("").parts)
     return Extension(
@@ -83,5 +96,5 @@ setup(
             "initializedcheck": False,
         },
     ),
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from os.path import dirname, isdir, join
+
 from fastpar.cpu import cpu_count
 from fastpar.engines.threads import shutdown
 from fastpar.logger import Logger, PrintTime
@@ -30,9 +32,17 @@ __all__ = [
     "cpu_count",
     "delayed",
     "effective_n_jobs",
+    "get_include",
     "parallel_backend",
     "parallel_config",
     "register_parallel_backend",
     "shutdown",
     "wrap_non_picklable_objects",
 ]
+
+
+def get_include() -> str:
+    """The directory of the C headers that fastpar's .pxd files declare, for ``Extension(include_dirs=[...])``."""
+    package = dirname(__file__)
+    installed = join(package, "include")
+    return installed if isdir(installed) else join(dirname(package), "src_c")  # the second in a checkout

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 import threading
 import time
 import warnings
@@ -126,11 +125,7 @@ def descriptors():
 
 
 def segments():
-    """Shared memory that this process, or fastpar, has made under a name."""
+    """Shared memory under a name that holds our process id; what other programs make there is theirs."""
     if not SHARED_MEMORY.is_dir():
         return frozenset()
-    ours = ("fastpar", str(os.getpid()))
-    return frozenset(name for name in os.listdir(SHARED_MEMORY) if any(word in name for word in ours))
-
-
-GIL_IS_OFF = not getattr(sys, "_is_gil_enabled", lambda: True)()
+    return frozenset(name for name in os.listdir(SHARED_MEMORY) if str(os.getpid()) in name)

@@ -179,7 +179,13 @@ cdef class Team(Crew):
 
     def step(self, Run run, int64_t timeout_ns):
         """The session's `step`."""
-        run.pull()
+        try:
+            run.pull()
+        except BaseException:  # the source's: the run is about to be cancelled
+            if run.is_seated:
+                run.is_seated = False
+                run.leave()
+            raise
         if run.is_seated:
             run.is_seated = False
             self.help(run)
