@@ -29,6 +29,7 @@ from fastpar.engines.backend import (
     AutoBatchingMixin,
     FallbackToBackend,
     ParallelBackendBase,
+    ProcessBackend,
     SequentialBackend,
     ThreadingBackend,
 )
@@ -68,7 +69,20 @@ __all__ = [
 
 #: Options of joblib's process backends. Where tasks run in threads they have no meaning, and no effect.
 PROCESS_OPTIONS = frozenset(
-    {"context", "env", "idle_worker_timeout", "initargs", "initializer", "kill_workers", "maxtasksperchild", "reuse"}
+    {
+        "context",
+        "env",
+        "idle_worker_timeout",
+        "initargs",
+        "initializer",
+        "kill_workers",
+        "max_tasks_per_worker",
+        "max_worker_memory",
+        "maxtasksperchild",
+        "preload",
+        "reuse",
+        "start_method",
+    }
 )
 
 
@@ -204,7 +218,7 @@ class Parallel(Logger):
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
         config.parse_choice("mmap_mode", options["mmap_mode"])
-        if given and isinstance(self._backend, (ThreadingBackend, SequentialBackend)):
+        if given and isinstance(self._backend, (ProcessBackend, ThreadingBackend, SequentialBackend)):
             _check_options(given)
         return options | given
 
