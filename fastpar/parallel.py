@@ -25,6 +25,7 @@ from fastpar.engines.active import (
     parallel_config,
     register_parallel_backend,
 )
+from fastpar.engines.attempts import make_attempt
 from fastpar.engines.backend import (
     AutoBatchingMixin,
     FallbackToBackend,
@@ -82,6 +83,7 @@ PROCESS_OPTIONS = frozenset(
         "preload",
         "reuse",
         "start_method",
+        "task_timeout",
     }
 )
 
@@ -120,6 +122,12 @@ class Parallel(Logger):
     progress : bool, 'tqdm' or callable, optional
         True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``,
         total being None while it is not known.
+    on_error : {'raise', 'return'}
+        What a task's exception does: it ends the call; or a `TaskFailure` takes the place of the result, and the call goes on.
+    retries : int
+        How often a task that has failed is tried again, before that. Also one whose worker process has died. Default 0.
+    task_timeout : float, optional
+        Seconds that one task may run; past them its worker is killed and replaced. Worker processes only.
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs
@@ -167,6 +175,9 @@ class Parallel(Logger):
         require: str | None | Default = DEFAULTS.require,
         *,
         progress: bool | str | Callable[[int, int | None, int], object] | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        retries: int = 0,
+        task_timeout: float | None = None,
         **backend_kwargs: Any,
     ) -> None:
         super().__init__()
@@ -187,6 +198,8 @@ class Parallel(Logger):
         if self.return_generator and not active.supports_return_generator:
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = parse_progress(progress)
+        self._attempt = make_attempt(on_error, retries)
+        self._check_task_timeout(task_timeout, backend_kwargs)
         self._backend_kwargs = self._resolve_options(
             settings,
             backend_kwargs,
@@ -209,6 +222,15 @@ class Parallel(Logger):
             value = self._backend.default_n_jobs
         config.parse_n_jobs(value, 1)  # 0 is an error here already, not when it is called
         return int(value)
+
+    def _check_task_timeout(self, task_timeout: float | None, backend_kwargs: dict[str, Any]) -> None:
+        if config.parse_timeout(task_timeout, "task_timeout") is not None:
+            if not isinstance(self._backend, ProcessBackend):
+                raise ValueError(
+                    f"task_timeout= needs workers that can be killed, {type(self._backend).__name__} has none: "
+                    "use backend='processes'"
+                )
+            backend_kwargs["task_timeout"] = task_timeout
 
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
@@ -314,6 +336,8 @@ class Parallel(Logger):
         try:
             self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
             watch = self._start_reporting(n_workers)
+            if self._attempt is not None:
+                iterable = self._attempt.tasks(iterable)
             if n_workers > 1:
                 results = self._call_engine(iterable, n_workers, watch)
             elif watch is None and not self.return_generator:

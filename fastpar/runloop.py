@@ -6,6 +6,7 @@ and raises what has to be raised. It knows neither how tasks are executed nor wh
 
 from __future__ import annotations
 
+from fastpar.engines.attempts import plain_task
 from fastpar.errors import add_task_note, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -108,5 +109,5 @@ def _raise_failure(run: Run) -> None:
         return
     error, index, task = failure
     if task is not None:
-        add_task_note(error, index, task)
+        add_task_note(error, index, plain_task(task))
     raise error

@@ -90,6 +90,12 @@ cdef class Seat:
             self.batch.set_result(self.batch.n_done, <object>PyList_GET_ITEM(results, i))
         return 0
 
+    def settle_one(self, Py_ssize_t place, result):
+        """Bring in a result for the task at this place, and return all others that have none."""
+        cdef Py_ssize_t first = self.batch.n_done
+        self.batch.tasks[first], self.batch.tasks[place] = self.batch.tasks[place], self.batch.tasks[first]
+        self.settle([result], 0, 0, -1)
+
     def fail(self, Py_ssize_t place, error):
         """The task at this place has failed: the run stops."""
         self.run.fail(self.batch, place, error)

@@ -53,7 +53,7 @@ class Worker:
 
     __slots__ = (
         "arrays", "board", "channel", "functions", "kind", "number", "nursery", "outbox", "pid", "seat", "settings",
-        "to_forget",
+        "to_forget", "verdict",
     )  # fmt: skip
 
     def __init__(self, number: int, channel: Channel, board: Board, kind: tuple[Any, ...], nursery: Nursery) -> None:
@@ -69,6 +69,7 @@ class Worker:
         self.to_forget: tuple[list[int], list[int]] = ([], [])
         self.outbox: list[tuple[Any, ...]] = []
         self.seat: Any = None  # the session's
+        self.verdict: BaseException | None = None  # why the session has killed it
 
     def kill(self) -> None:
         """End it at once; the last message on its channel will say so."""

@@ -19,12 +19,13 @@ from fastpar._core.driven import resize
 from fastpar._core.remote import RemoteCrew, Seat, fail_without_task
 from fastpar._core.segments import IDLE
 from fastpar._core.slots import Slots
+from fastpar.engines.attempts import Attempt, plain_task
 from fastpar.engines.processes import failures, protocol, settings
 from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.luggage import Luggage, explain
 from fastpar.engines.processes.packing import unpack
 from fastpar.engines.processes.reports import restore_error
-from fastpar.errors import WorkerStartError
+from fastpar.errors import WorkerStartError, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class ProcessSession:
         self._poller = Poller()
         self._crew = RemoteCrew()
         self._n_false_starts = 0
+        self._n_failures: dict[int, int] = {}  # by index of the task
         self._sizer = BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH)
         self._key: Any = None
         self.run = Run(
@@ -210,8 +212,7 @@ class ProcessSession:
     def _blame_pickling(self, seat: Seat, error: Exception) -> None:
         """A batch could not be packed: alone, so it is clear whose fault it is; or one by one."""
         if len(seat.batch) == 1:
-            seat.fail(0, explain(seat.batch[0], error))
-            seat.drop()
+            self._settle_failure(seat, 0, explain(plain_task(seat.batch[0]), error))
         else:
             resize(self.run, 1)
             seat.settle([], 0, 0, -1)
@@ -239,6 +240,8 @@ class ProcessSession:
 
     def _attend(self, timeout_ns: int) -> None:
         """Wait for messages, and act on them."""
+        if self._options.task_timeout_ns:
+            timeout_ns = self._strike(timeout_ns)
         workers = self._workers
         fds = [worker.channel.fd for worker in workers]
         outboxes = [worker.outbox for worker in workers]
@@ -280,8 +283,7 @@ class ProcessSession:
         if failure is not None:
             n_before = seat.batch.n_done + len(results)
             seat.deliver(results, total_ns, longest_ns)
-            seat.fail(n_before, restore_error(failure))
-            seat.drop()
+            self._settle_failure(seat, n_before, restore_error(failure))
         else:
             seat.settle(results, total_ns, longest_ns, -1)
         if is_full:
@@ -293,8 +295,7 @@ class ProcessSession:
         """Results have come that cannot be unpickled here."""
         seat = worker.seat
         if len(seat.batch) == 1:
-            seat.fail(0, error)
-            seat.drop()
+            self._settle_failure(seat, 0, error)
         else:
             resize(self.run, 1)
             seat.settle([], 0, 0, -1)
@@ -305,8 +306,7 @@ class ProcessSession:
         seat = worker.seat
         worker.functions.clear()
         if len(seat.batch) == 1:
-            seat.fail(0, restore_error(description))
-            seat.drop()
+            self._settle_failure(seat, 0, restore_error(description))
         else:
             resize(self.run, 1)
             seat.settle([], 0, 0, -1)
@@ -336,23 +336,59 @@ class ProcessSession:
             self._pool.retire(worker)
             return
         if len(seat.batch):
-            self._settle_estate(worker, seat, failures.death(worker, kind, numbers))
+            self._settle_estate(worker, seat, worker.verdict or failures.death(worker, kind, numbers))
         self._replace(worker)
 
     def _settle_estate(self, worker: Worker, seat: Seat, error: BaseException) -> None:
         """What becomes of the batch of a worker that has died."""
         place = worker.board.place if worker.board.batch == seat.number else IDLE
-        if place >= 0:
-            seat.fail(place, error)
-            seat.drop()
-        elif place == IDLE or worker.pid == 0:
+        if place == IDLE or worker.pid == 0:
             seat.settle([], 0, 0, -1)  # it had not begun
+        elif place >= 0:
+            self._settle_failure(seat, place, error)
         elif len(seat.batch) == 1:
-            seat.fail(0, error)
-            seat.drop()
+            self._settle_failure(seat, 0, error)
         else:  # it died over a message of many tasks: one by one, to find out whose
             resize(self.run, 1)
             seat.settle([], 0, 0, -1)
+
+    def _settle_failure(self, seat: Seat, place: int, error: BaseException) -> None:
+        """The task at this place has failed for what it could not catch. The others of its batch are tried again."""
+        function, args, _ = seat.batch[place]
+        attempt = function if type(function) is Attempt else None
+        index = seat.index(place)
+        n_failures = self._n_failures[index] = self._n_failures.get(index, 0) + 1
+        if attempt is not None and n_failures <= attempt.n_retries:
+            seat.settle([], 0, 0, -1)
+        elif attempt is not None and attempt.returns_failures:
+            seat.settle_one(place, attempt.failure(args, error))
+        else:
+            seat.fail(place, error)
+            seat.drop()
+
+    # ---- time limits
+
+    def _strike(self, timeout_ns: int) -> int:
+        """Kill the workers whose task has run for too long; how long to wait until the next may have to be."""
+        limit_ns = self._options.task_timeout_ns
+        nearest = timeout_ns
+        now = monotonic_ns()
+        for worker in self._workers:
+            board = worker.board
+            if worker.seat is None or worker.verdict is not None or board.batch != worker.seat.number:
+                left_ns = limit_ns
+            elif board.place < 0:
+                left_ns = limit_ns
+            else:
+                left_ns = board.started_ns + limit_ns - now
+            if left_ns <= 0:
+                worker.verdict = timeout_error(
+                    f"the task ran for more than task_timeout={limit_ns / 1e9:g} s, and its worker was killed"
+                )
+                worker.kill()
+                left_ns = limit_ns
+            nearest = left_ns if nearest < 0 else min(nearest, left_ns)
+        return nearest
 
     def _abandon(self) -> None:
         """The run is over, and nobody waits for what workers still do: let them stop between tasks, then kill them."""
