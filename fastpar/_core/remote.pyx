@@ -11,12 +11,9 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
 
-from fastpar._core.capi cimport fp_queue_leave, fp_queue_n_ready
+from fastpar._core.capi cimport fp_queue_leave
 from fastpar._core.dispatch cimport Crew, Run
 from fastpar._core.tasks cimport Batch
-
-cdef extern from "Python.h":
-    PyObject *PyDict_GetItemWithError(object mapping, object key) except? NULL
 
 
 cdef class RemoteCrew(Crew):
@@ -108,11 +105,6 @@ cdef class Seat:
 def fail_without_task(Run run, error):
     """End a run for a reason that is no task's."""
     run._fail_with(error, -1, None)
-
-
-def n_ready(Run run):
-    """Tasks that wait for a worker."""
-    return fp_queue_n_ready(run.queue)
 
 
 def columns(Batch batch):

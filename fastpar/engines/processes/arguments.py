@@ -59,9 +59,9 @@ def load_memmap(path: str, mode: str, dtype: Any, shape: tuple[int, ...], stride
     import numpy as np
 
     if all(strides[i] == dtype.itemsize * _product(shape[i + 1 :]) for i in range(len(shape))):
-        return np.memmap(path, dtype, mode, offset, shape)
+        return np.memmap(path, dtype, mode, offset, shape)  # type: ignore[call-overload]
     n_bytes = sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + dtype.itemsize
-    flat = np.memmap(path, np.uint8, mode, offset, n_bytes)
+    flat = np.memmap(path, np.uint8, mode, offset, n_bytes)  # type: ignore[call-overload]
     array = np.ndarray.__new__(np.memmap, shape, dtype, flat, 0, strides)
     array.mode, array.filename = mode, path
     return array

@@ -10,11 +10,11 @@ after everything that the worker had sent, in order, even where a grandchild sti
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found] # the module around it makes enums of the numbers
 import gc
 import importlib
 import os
 import select
-import _signal as signal  # the module around it makes enums of the numbers
 import sys
 
 from fastpar._core import labor
@@ -113,7 +113,7 @@ class Nursery:
             from fastpar.engines.processes.worker import live
 
             status = live(channel, board_fd)
-        except BaseException:  # noqa: BLE001 -- the end of the process in any case
+        except BaseException:
             import traceback
 
             traceback.print_exc()
@@ -155,7 +155,7 @@ def preload(modules: Iterable[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception:  # noqa: BLE001, S112 -- whatever it raises, it will again where it is needed
+        except Exception:
             continue
 
 

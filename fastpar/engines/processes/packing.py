@@ -6,8 +6,8 @@ that its memory is freed with the object made of it; shorter ones share one with
 
 from __future__ import annotations
 
-import marshal
 import _pickle as pickle  # the C half: the other takes milliseconds to import
+import marshal
 
 from fastpar._core.channel import MAX_BODY, MAX_FDS
 from fastpar._core.segments import Segment, n_mapped

@@ -6,9 +6,9 @@ a pickle that names `__main__` is made again, by cloudpickle, and so is one that
 
 from __future__ import annotations
 
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 import copyreg
 import io
-import _pickle as pickle  # the C half: the other takes milliseconds to import
 import sys
 
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES
@@ -99,7 +99,7 @@ def culprit(value: object, name: str) -> tuple[str, BaseException] | None:
 def _refusal(value: object) -> BaseException | None:
     try:
         dumps(value)
-    except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
+    except BaseException as error:
         return error
     return None
 

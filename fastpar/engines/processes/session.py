@@ -6,9 +6,9 @@ A worker that dies is replaced on its seat; what it had not begun goes back to t
 
 from __future__ import annotations
 
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 import itertools
 import os
-import _pickle as pickle  # the C half: the other takes milliseconds to import
 from time import monotonic_ns
 
 from fastpar import cpu
@@ -199,7 +199,7 @@ class ProcessSession:
         while seat.take(next(self._batches)):
             try:
                 parcel = self._luggage.pack(seat.batch, worker)
-            except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when they are pickled
+            except Exception as error:
                 self._blame_pickling(seat, error)
                 continue
             n = len(seat.batch)
@@ -264,13 +264,13 @@ class ProcessSession:
 
     def _take_in(self, worker: Worker, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         """Bring the results of a batch in."""
-        number, _, total_ns, longest_ns, status, is_packed = numbers
+        _, _, total_ns, longest_ns, status, is_packed = numbers
         seat = worker.seat
         is_full, status = status >> 3, status & 7
         try:
             pickled, buffers = unpack(body, fds) if is_packed else (body, [])
             content = pickle.loads(pickled, buffers=buffers)
-        except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when they are made
+        except Exception as error:
             self._cannot_read(worker, error)
             return
         if status == protocol.MORE:
@@ -375,9 +375,7 @@ class ProcessSession:
         now = monotonic_ns()
         for worker in self._workers:
             board = worker.board
-            if worker.seat is None or worker.verdict is not None or board.batch != worker.seat.number:
-                left_ns = limit_ns
-            elif board.place < 0:
+            if worker.seat is None or worker.verdict is not None or board.batch != worker.seat.number or board.place < 0:
                 left_ns = limit_ns
             else:
                 left_ns = board.started_ns + limit_ns - now

@@ -102,8 +102,8 @@ def apply(worker: Worker, settings: Settings) -> None:
     _take_environment(environment)
     cpu.set_process_share(share)
     _limit_inner_threads(n_inner)
+    warnings.resetwarnings()  # which says, too, that what was decided before holds no longer
     warnings.filters[:] = filters  # type: ignore[index]
-    warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else None  # type: ignore[attr-defined]
     kind, level = nested.backend
     config.activate(nested._replace(backend=None if kind is type(None) else kind(nesting_level=level)))
     if error_state is not None:

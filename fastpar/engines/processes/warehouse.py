@@ -87,7 +87,8 @@ class Warehouse:
     def _keep(self, array: Any, segment: Segment, digest: bytes) -> None:
         if array.nbytes > self._max_bytes:
             return
-        copy = Copy(weakref.ref(array, lambda _, key=id(array): self._drop(key)), segment)  # type: ignore[misc]
+        key = id(array)
+        copy = Copy(weakref.ref(array, lambda _: self._drop(key)), segment)
         copy.digest = digest
         with self._lock:
             self._copies[id(array)] = copy
@@ -121,7 +122,7 @@ def _digest(array: Any) -> bytes:
     import xxhash
 
     flat = array.T if array.flags.f_contiguous else np.ascontiguousarray(array)
-    return bytes(xxhash.xxh3_128_digest(flat.reshape(-1).view(np.uint8)))
+    return bytes(xxhash.xxh3_128_digest(memoryview(flat.reshape(-1).view(np.uint8))))
 
 
 def _fill(segment: Segment, array: Any) -> None:
@@ -129,4 +130,4 @@ def _fill(segment: Segment, array: Any) -> None:
 
     from fastpar.engines.processes.arguments import contiguous_strides
 
-    np.ndarray(array.shape, array.dtype, segment, 0, contiguous_strides(array))[...] = array  # type: ignore[call-overload]
+    np.ndarray(array.shape, array.dtype, segment, 0, contiguous_strides(array))[...] = array

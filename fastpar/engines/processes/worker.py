@@ -6,14 +6,14 @@ dropped when the next begins, or when the parent says that the call is over.
 
 from __future__ import annotations
 
-import os
 import _pickle as pickle  # the C half: the other takes milliseconds to import
-import _signal as signal  # the module around it makes enums of the numbers
+import _signal as signal  # type: ignore[import-not-found] # the module around it makes enums of the numbers
+import os
 import sys
 
 from fastpar._core.channel import Channel, Poller
 from fastpar._core.labor import Labor
-from fastpar._core.segments import IDLE, PACKING, UNPACKING, Board
+from fastpar._core.segments import IDLE, UNPACKING, Board
 from fastpar.engines.processes import arguments, protocol
 from fastpar.engines.processes.packing import Stock, pack, unpack
 from fastpar.engines.processes.pickling import dumps
@@ -78,7 +78,7 @@ class Worker:
 
         try:
             settings.apply(self, pickle.loads(body))
-        except BaseException as error:  # noqa: BLE001 -- told with the next batch
+        except BaseException as error:
             self.leftover = error
 
     def _forget_call(self) -> None:
@@ -97,7 +97,7 @@ class Worker:
             if brings_functions:
                 pickled, buffers = self._learn(pickled, buffers)
             labor = self._understand(number, n_tasks, budget_ns, pickled, buffers)
-        except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
+        except BaseException as error:
             self._send(number, 0, 0, 0, protocol.UNREADABLE, pickle.dumps(describe_error(error)), ())
             return
         while labor.work():
@@ -128,7 +128,7 @@ class Worker:
             failure = describe_error(labor.error)
         try:
             pickled, buffers = _dump_results(results, failure)
-        except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
+        except BaseException as error:
             n_good = _n_picklable(results)
             failure = describe_error(arguments.cannot_return(results[n_good], error))
             del results[n_good:]
@@ -168,7 +168,7 @@ def _n_picklable(results: list[Any]) -> int:
     for n, result in enumerate(results):
         try:
             _dump_results([result], None)
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             return n
     return max(0, len(results) - 1)
 
