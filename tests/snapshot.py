@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import threading
 import time
 import warnings
@@ -20,6 +21,8 @@ PYTESTS_OWN = "PYTEST_CURRENT_TEST"
 TASKS = Path("/proc/self/task")
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE_S = 10.0
+
+GIL_IS_OFF = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 @dataclass(frozen=True)
@@ -80,17 +83,21 @@ def settle():
     """End what may rightly outlive a call: idle workers, and objects in reference cycles."""
     close_pool()
     PROCESSES.close()
-    if n_live():
+    if n_live() or GIL_IS_OFF:  # without a GIL, more is left to the collector
         gc.collect()
 
 
 def close_pool():
     """Let all worker threads end, and open the thread engine's pool again for the next test."""
     ENGINE.pool.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith("fastpar-"):
-            thread.join(PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while (late := workers()) and time.monotonic() < deadline:  # again, for a worker may summon another as it ends
+        late[0].join(PATIENCE_S)
     ENGINE.pool.forget()
+
+
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("fastpar-")]
 
 
 def wait_for_threads(n_native):

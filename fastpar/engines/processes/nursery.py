@@ -70,7 +70,10 @@ class Nursery:
             os.waitpid(pid, 0)
 
     def _obey(self) -> bool:
-        kind, numbers, body, fds = self._control.receive(may_wait=True)
+        message = self._control.receive(may_wait=True)
+        if message is None:
+            return True
+        kind, numbers, body, fds = message
         if kind == protocol.FORK:
             self._fork(numbers[0], bool(numbers[1]), fds)
         elif kind == protocol.KILL:
@@ -78,7 +81,7 @@ class Nursery:
                 _kill(self._workers[numbers[0]][0])
         elif kind == protocol.PRELOAD:
             preload(body.decode().split(","))
-        return bool(kind >= 0)
+        return kind >= 0
 
     def _fork(self, number: int, spawns: bool, fds: list[int]) -> None:
         channel = Channel(fds[0])
@@ -113,7 +116,7 @@ class Nursery:
             from fastpar.engines.processes.worker import live
 
             status = live(channel, board_fd)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 -- the end of the process in any case
             import traceback
 
             traceback.print_exc()
@@ -155,7 +158,7 @@ def preload(modules: Iterable[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception:
+        except Exception:  # noqa: BLE001 -- it will say so again where it is needed
             continue
 
 
@@ -187,7 +190,7 @@ def run(control_fd: int, parent_pid: int) -> None:
         nursery = Nursery(Channel(control_fd), parent_pid)
         nursery.serve()
         nursery.end()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 -- the end of the process in any case
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)

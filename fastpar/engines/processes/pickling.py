@@ -64,10 +64,10 @@ def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], b
 
 
 def _dumps_by_value(value: object, table: Reducers, keep_aside: Callable[[Any], bool]) -> bytes:
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = {**cloudpickle.Pickler.dispatch_table, **table}
+        dispatch_table = {**cloudpickle.Pickler.dispatch_table, **table}  # noqa: RUF012 -- how a pickler is told
 
     file = io.BytesIO()
     Pickler(file, PROTOCOL, buffer_callback=keep_aside).dump(value)
@@ -99,7 +99,7 @@ def culprit(value: object, name: str) -> tuple[str, BaseException] | None:
 def _refusal(value: object) -> BaseException | None:
     try:
         dumps(value)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
         return error
     return None
 

@@ -26,7 +26,7 @@ def describe_error(error: BaseException) -> Description:
     try:
         pickled = dumps(error)[0]
         pickle.loads(pickled)  # many can be pickled, and then not made again
-    except Exception:
+    except Exception:  # noqa: BLE001 -- whatever the user's class raises
         pickled = None
     return pickled, kind, _text(error), text, notes
 
@@ -34,7 +34,7 @@ def describe_error(error: BaseException) -> Description:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except Exception:  # noqa: BLE001 -- whatever the user's class raises
         return "(its text cannot be had)"
 
 
@@ -45,7 +45,7 @@ def restore_error(description: Description) -> BaseException:
     if pickled is not None:
         try:
             error = pickle.loads(pickled)
-        except Exception:
+        except Exception:  # noqa: BLE001 -- whatever the user's class raises
             error = None
     if not isinstance(error, BaseException):
         error = RemoteTaskError(kind, text)

@@ -199,7 +199,7 @@ class ProcessSession:
         while seat.take(next(self._batches)):
             try:
                 parcel = self._luggage.pack(seat.batch, worker)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when pickled
                 self._blame_pickling(seat, error)
                 continue
             n = len(seat.batch)
@@ -270,7 +270,7 @@ class ProcessSession:
         try:
             pickled, buffers = unpack(body, fds) if is_packed else (body, [])
             content = pickle.loads(pickled, buffers=buffers)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when made
             self._cannot_read(worker, error)
             return
         if status == protocol.MORE:

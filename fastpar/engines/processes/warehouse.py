@@ -122,7 +122,7 @@ def _digest(array: Any) -> bytes:
     import xxhash
 
     flat = array.T if array.flags.f_contiguous else np.ascontiguousarray(array)
-    return bytes(xxhash.xxh3_128_digest(memoryview(flat.reshape(-1).view(np.uint8))))
+    return bytes(xxhash.xxh3_128_digest(flat.reshape(-1).view(np.uint8).data))
 
 
 def _fill(segment: Segment, array: Any) -> None:
@@ -130,4 +130,4 @@ def _fill(segment: Segment, array: Any) -> None:
 
     from fastpar.engines.processes.arguments import contiguous_strides
 
-    np.ndarray(array.shape, array.dtype, segment, 0, contiguous_strides(array))[...] = array
+    np.ndarray(array.shape, array.dtype, memoryview(segment), 0, contiguous_strides(array))[...] = array

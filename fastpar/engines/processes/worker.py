@@ -78,7 +78,7 @@ class Worker:
 
         try:
             settings.apply(self, pickle.loads(body))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- told with the next batch
             self.leftover = error
 
     def _forget_call(self) -> None:
@@ -97,7 +97,7 @@ class Worker:
             if brings_functions:
                 pickled, buffers = self._learn(pickled, buffers)
             labor = self._understand(number, n_tasks, budget_ns, pickled, buffers)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
             self._send(number, 0, 0, 0, protocol.UNREADABLE, pickle.dumps(describe_error(error)), ())
             return
         while labor.work():
@@ -124,11 +124,11 @@ class Worker:
     def _report(self, labor: Labor, number: int, status: int) -> None:
         """Send the results that are there; the one that cannot be pickled is an error of its task."""
         results, failure = labor.results, None
-        if status == protocol.RAISED:
+        if labor.error is not None:
             failure = describe_error(labor.error)
         try:
             pickled, buffers = _dump_results(results, failure)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
             n_good = _n_picklable(results)
             failure = describe_error(arguments.cannot_return(results[n_good], error))
             del results[n_good:]
@@ -168,7 +168,7 @@ def _n_picklable(results: list[Any]) -> int:
     for n, result in enumerate(results):
         try:
             _dump_results([result], None)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 -- whatever a __reduce__ raises
             return n
     return max(0, len(results) - 1)
 
