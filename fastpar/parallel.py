@@ -123,7 +123,8 @@ class Parallel(Logger):
         True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``,
         total being None while it is not known.
     on_error : {'raise', 'return'}
-        What a task's exception does: it ends the call; or a `TaskFailure` takes the place of the result, and the call goes on.
+        What a task's exception does: it ends the call; or a `TaskFailure` takes the place of the result, and the
+        call goes on.
     retries : int
         How often a task that has failed is tried again, before that. Also one whose worker process has died. Default 0.
     task_timeout : float, optional

@@ -1,7 +1,7 @@
 """Tasks that may fail: tried again, or their failure taken for a result.
 
-`on_error="return"` and `retries=` change tasks, not engines: each becomes an `Attempt` at itself, which any engine runs. Only
-the death of a worker is not caught by it; the process engine asks the `Attempt` what is to be done then.
+`on_error="return"` and `retries=` change tasks, not engines: each becomes an `Attempt` at itself, which any engine
+runs. Only the death of a worker is not caught by it; the process engine asks the `Attempt` what is to be done then.
 """
 
 from __future__ import annotations

@@ -67,7 +67,10 @@ def test_a_generator_that_is_closed_early_cancels():
 
 @pytest.mark.parametrize("program", ["-c", "stdin", "script", "module", "zip"])
 def test_no_main_guard_is_needed(python, program):
-    code = "from fastpar import Parallel, delayed\ndef f(x): return x + 1\nprint(Parallel(2, 'processes')(delayed(f)(x) for x in range(3)))\n"
+    code = (
+        "from fastpar import Parallel, delayed\ndef f(x): return x + 1\n"
+        "print(Parallel(2, 'processes')(delayed(f)(x) for x in range(3)))\n"
+    )
     (python.directory / "prog.py").write_text(code)
     if program == "zip":
         import zipfile
@@ -75,7 +78,8 @@ def test_no_main_guard_is_needed(python, program):
         with zipfile.ZipFile(python.directory / "app.zip", "w") as file:
             file.writestr("__main__.py", code.replace("def f(x): return x + 1", "from inside import f"))
             file.writestr("inside.py", "def f(x): return x + 1\n")
-    arguments = {"-c": ["-c", code], "stdin": ["-"], "script": ["prog.py"], "module": ["-m", "prog"], "zip": ["app.zip"]}
+    arguments = {"-c": ["-c", code], "stdin": ["-"], "script": ["prog.py"], "module": ["-m", "prog"]}
+    arguments["zip"] = ["app.zip"]
     done = python.run(*arguments[program], stdin=code if program == "stdin" else None)
     assert (done.stdout, done.stderr) == ("[1, 2, 3]\n", "")
 
@@ -163,7 +167,8 @@ def test_memory_mapped_files_pass_by_name(tmp_path):
 
 
 def test_results_of_many_kinds():
-    values = [None, 1, "a", b"b" * 100_000, bytearray(200_000), [np.zeros(3), {"a": np.arange(70_000)}], np.array(["x", None], object),
+    values = [None, 1, "a", b"b" * 100_000, bytearray(200_000), [np.zeros(3), {"a": np.arange(70_000)}],
+              np.array(["x", None], object),
               np.zeros((0, 3)), np.array(5), np.zeros(3, [("a", "i4"), ("b", "f8")]), np.float32(2.5)]
     found = parallel()(delayed(lambda v: v)(value) for value in values)
     for got, wanted in zip(found, values, strict=True):

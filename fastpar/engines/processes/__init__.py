@@ -1,1 +1,1 @@
-"""Worker processes. `engine` is the way in; README.md tells the protocol. Empty, since nursery and worker come past here."""
+"""Worker processes. `engine` is the way in; README.md tells the protocol. Empty: the nursery comes past here."""

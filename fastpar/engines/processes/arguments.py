@@ -1,7 +1,7 @@
 """Arrays on their way to a worker and back, and the few other types that we pickle our own way.
 
-In the parent, `Arrays` replaces a large array in a pickle by the number of a segment. In the worker, `receive` takes the
-segments in, and `load_array`, which the pickle calls, makes arrays over them. Memory-mapped files pass by name.
+In the parent, `Arrays` replaces a large array in a pickle by the number of a segment. In the worker, `receive` takes
+the segments in, and `load_array`, which the pickle calls, makes arrays over them. Memory-mapped files pass by name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def forget(numbers: list[int]) -> None:
         received.pop(number, None)
 
 
-def load_array(number: int, mode: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+def load_array(
+    number: int, mode: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> Any:
     """An array over a segment: a `numpy.memmap` in `mode`, or for mode "shared" an ordinary array."""
     import numpy as np
 
@@ -110,8 +112,8 @@ def cannot_return(result: object, error: BaseException) -> TaskPicklingError:
 class Arrays:
     """The arrays of one call that have been put into segments, each once while it lives.
 
-    An entry is found by the array's identity, and goes when the array does: its weak reference says so, so an id that is
-    used again is never mistaken. Owner: the call's thread; but arrays may die in any.
+    An entry is found by the array's identity, and goes when the array does: its weak reference says so, so an id
+    that is used again is never mistaken. Owner: the call's thread; but arrays may die in any.
 
     Parameters
     ----------
@@ -129,7 +131,8 @@ class Arrays:
         self._mode = "r+" if mode in ("w+", None) else mode
         self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
         self.segments: dict[int, Segment] = {}
-        self.dead: list[int] = []  # numbers whose array has gone; appended by whoever drops the array
+        self._gone: list[int] = []  # numbers whose array has gone; appended by whoever drops the array
+        self._n_buried = 0
         self._n = 0
         self.mentioned: dict[int, None] = {}  # numbers in the pickle that is being made
         self._reducers: Reducers | None = None
@@ -157,7 +160,8 @@ class Arrays:
             return array.__reduce_ex__(5)
         if shared is not None:
             number = self._number(shared, shared)
-            return load_array, (number, "shared", array.dtype, array.shape, array.strides, shared.offset_of(_address(array)))
+            offset = shared.offset_of(_address(array))
+            return load_array, (number, "shared", array.dtype, array.shape, array.strides, offset)
         number = self._number(array, None)
         strides = contiguous_strides(array)
         return load_array, (number, self._mode, array.dtype, array.shape, strides, 0)
@@ -168,7 +172,7 @@ class Arrays:
             number = self._n
             self._n += 1
             self.segments[number] = self._warehouse.store(owner) if segment is None else segment
-            entry = weakref.ref(owner, lambda _, dead=self.dead, number=number: dead.append(number)), number  # type: ignore[misc]
+            entry = weakref.ref(owner, lambda _, gone=self._gone, number=number: gone.append(number)), number  # type: ignore[misc]
             self._numbers[id(owner)] = entry
         self.mentioned[entry[1]] = None
         return entry[1]
@@ -187,14 +191,13 @@ class Arrays:
             return global_random_state, ()
         return state.__reduce__()
 
-    def bury(self) -> list[int]:
-        """The numbers of arrays that have gone since this was last asked; their segments may be used again."""
-        if not self.dead:
-            return []
-        numbers, self.dead[:] = list(self.dead), []
-        for number in numbers:
-            self._warehouse.give(self.segments.pop(number, None))
-        return numbers
+    def forgotten_since(self, n: int) -> list[int]:
+        """Numbers of arrays that have gone, but for the first n of them. Their segments may be used again."""
+        gone = self._gone
+        while self._n_buried < len(gone):
+            self._warehouse.give(self.segments.pop(gone[self._n_buried], None))
+            self._n_buried += 1
+        return gone[n:] if n < len(gone) else []
 
     def close(self) -> None:
         """Give all segments back."""

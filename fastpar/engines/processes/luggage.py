@@ -52,14 +52,18 @@ class Luggage:
         table = columns(batch)
         arrays = self._arrays
         arrays.mentioned.clear()
+        forgotten = arrays.forgotten_since(worker.n_forgotten)
+        worker.n_forgotten += len(forgotten)
+        worker.arrays.difference_update(forgotten)
         if table is not None:
             function, values = table
-            content: Any = (self._number(function, worker, new), values, None)
-            if not new and is_plain(values):
+            content: Any = (self._number(function, worker, new), values, None, forgotten)
+            if not new and not forgotten and is_plain(values):
                 return pack(pickle.dumps(content, PROTOCOL), (), self._stock)
         else:
             tasks = [batch[place] for place in range(len(batch))]
-            content = (None, None, [(self._number(task[0], worker, new), task[1], task[2]) for task in tasks])
+            named = [(self._number(task[0], worker, new), task[1], task[2]) for task in tasks]
+            content = (None, None, named, forgotten)
         pickled, buffers = dumps(content, arrays.reducers)
         if new:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
             outer: list[pickle.PickleBuffer] = []
@@ -83,7 +87,8 @@ class Luggage:
         entry = self._functions.get(key)
         if entry is None or not _is_same(entry[0], function):
             self._n += 1
-            entry = self._functions[key] = self._remember(function, key), self._n, dumps(function, self._arrays.reducers)
+            source = dumps(function, self._arrays.reducers)
+            entry = self._functions[key] = _reference(function), self._n, source
         number = entry[1]
         if number not in worker.functions:
             worker.functions.add(number)
@@ -92,13 +97,15 @@ class Luggage:
             new.append((number, pickle.PickleBuffer(pickled), buffers))
         return number
 
-    def _remember(self, function: Any, key: Any) -> Any:
-        if type(function) is MethodType:
-            return function  # made anew for each task: kept, and with it its object
-        try:
-            return weakref.ref(function)
-        except TypeError:
-            return function
+
+def _reference(function: Any) -> Any:
+    """What a function is known again by: weak where that can be, so that it may go."""
+    if type(function) is MethodType:
+        return function  # made anew for each task: kept, and with it its object
+    try:
+        return weakref.ref(function)
+    except TypeError:
+        return function
 
 
 def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
@@ -129,8 +136,8 @@ def explain(task: tuple[Any, tuple[Any, ...], dict[str, Any]], reason: BaseExcep
         if found is not None:
             path, cause = found
             error = TaskPicklingError(
-                f"{path} cannot be sent to a worker process: {type(cause).__name__}: {cause}. Make it where the task runs, "
-                "or use backend='threading', whose tasks see the objects themselves"
+                f"{path} cannot be sent to a worker process: {type(cause).__name__}: {cause}. "
+                "Make it where the task runs, or use backend='threading', whose tasks see the objects themselves"
             )
             error.__cause__ = cause
             return error

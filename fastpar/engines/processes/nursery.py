@@ -1,11 +1,12 @@
 """The nursery: one small process that the workers are forked from, and that outlives them.
 
-It is started with exec, before it there is no thread and no lock that a fork could tear: what is imported here is shared by
-all workers until they write to it. It does four things, in one thread, each on an event: it forks a worker when asked, kills
-one when asked, tells the parent how a worker ended, and ends with all of them when the parent has gone.
+It is started with exec, before it there is no thread and no lock that a fork could tear: what is imported here is
+shared by all workers until they write to it. It does four things, in one thread, each on an event: it forks a worker
+when asked, kills one when asked, tells the parent how a worker ended, and ends with all of them when the parent has
+gone.
 
-What it says of a worker it says on the worker's own channel, whose other end it keeps open: so the parent hears of a death
-after everything that the worker had sent, in order, even where a grandchild still holds the socket.
+What it says of a worker it says on the worker's own channel, whose other end it keeps open: so the parent hears of a
+death after everything that the worker had sent, in order, even where a grandchild still holds the socket.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import importlib
 import os
 import select
 import sys
+from contextlib import suppress
 
 from fastpar._core import labor
 from fastpar._core.channel import Channel
@@ -130,10 +132,8 @@ class Nursery:
             if done:
                 del self._workers[number]
                 code = os.waitstatus_to_exitcode(status)
-                try:
+                with suppress(OSError):  # the parent does not want to know any more
                     channel.send(protocol.DIED, (pid, code, usage.ru_maxrss * 1024), may_wait=False)
-                except OSError:
-                    pass  # the parent does not want to know any more
                 channel.close()
 
 

@@ -43,7 +43,8 @@ class WorkerOptions(
 
 class Options(
     namedtuple(
-        "Options", ["start_method", "preload", "temp_folder", "max_nbytes", "mmap_mode", "task_timeout_ns", "for_worker"]
+        "Options", ["start_method", "preload", "temp_folder", "max_nbytes", "mmap_mode", "task_timeout_ns",
+        "for_worker"]
     )
 ):
     """All of them, checked.

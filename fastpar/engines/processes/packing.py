@@ -1,7 +1,7 @@
 """A pickle and its buffers as one message: what is short goes into the message, what is long into segments beside it.
 
-The same code packs on either side, and unpacks on the other. A buffer of `OWN_BYTES` or more gets a segment of its own, so
-that its memory is freed with the object made of it; shorter ones share one with their neighbours.
+The same code packs on either side, and unpacks on the other. A buffer of `OWN_BYTES` or more gets a segment of its
+own, so that its memory is freed with the object made of it; shorter ones share one with their neighbours.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Stock:
 
     def give(self, segment: Segment) -> None:
         """Keep a segment for later; it may still be in use elsewhere."""
-        if segment.room > self._max_bytes or segment.fd < 0:
-            return
+        if segment.room > self._max_bytes or segment.fd < 0 or any(each is segment for each in self._segments):
+            return  # twice in the stock would be twice in use
         self._segments.append(segment)
         while sum(each.room for each in self._segments) > self._max_bytes:
             del self._segments[0]
@@ -81,10 +81,11 @@ def make_segment(size: int, folder: str | None) -> Segment:
         try:
             segment = Segment.create(size, fallback)
         except OSError:
-            raise MemoryError(f"no room for {size} bytes in {folder or 'shared memory'}, nor in {fallback}: {error}") from None
+            place = folder or "shared memory"
+            raise MemoryError(f"no room for {size} bytes in {place}, nor in {fallback}: {error}") from None
         warnings.warn(
-            f"{folder or 'shared memory'} has no room for {size} bytes ({error.strerror}): fastpar uses {fallback}; set "
-            "temp_folder= or JOBLIB_TEMP_FOLDER to a folder with more room",
+            f"{folder or 'shared memory'} has no room for {size} bytes ({error.strerror}): fastpar uses {fallback}; "
+            "set temp_folder= or JOBLIB_TEMP_FOLDER to a folder with more room",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -120,7 +121,7 @@ def pack(
     stock: Stock,
     attachments: Sequence[tuple[int, Segment]] = (),
 ) -> Parcel:
-    """A pickle, its out-of-band buffers, and segments that it refers to by number, as a parcel: for one receiver, once."""
+    """A pickle, its out-of-band buffers, and segments it refers to by number, as a parcel: for one receiver, once."""
     if not buffers and not attachments and len(pickled) <= MAX_BODY:
         return Parcel(pickled, [], 0, is_packed=False)
     views = [buffer.raw() for buffer in buffers]

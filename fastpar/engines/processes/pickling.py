@@ -1,7 +1,7 @@
 """Pickling as our channel wants it: C pickle first, by value only where needed, arrays beside the pickle.
 
-An object of `__main__` cannot be pickled by name, for a worker has another `__main__`. Nor need it be found out beforehand:
-a pickle that names `__main__` is made again, by cloudpickle, and so is one that the C pickler refuses.
+An object of `__main__` cannot be pickled by name, for a worker has another `__main__`. Nor need it be found out
+beforehand: a pickle that names `__main__` is made again, by cloudpickle, and so is one that the C pickler refuses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The worker processes of this process, as it sees them: who is idle, who is leased to which call, and how new ones come.
+"""The worker processes of this process, as it sees them: who is idle, who is leased to which call, and how new ones
+come.
 
-A worker belongs to the pool or to one session, never to both: `lease` and `give_back` move it, under the lock, so calls in
-several threads have workers of their own. Workers end by themselves after an idle time; the pool notices when it would
-lease one. A forked child calls `forget`: the workers are its parent's.
+A worker belongs to the pool or to one session, never to both: `lease` and `give_back` move it, under the lock, so
+calls in several threads have workers of their own. Workers end by themselves after an idle time; the pool notices
+when it would lease one. A forked child calls `forget`: the workers are its parent's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from contextlib import suppress
 from threading import Lock
 
 from fastpar._core.channel import Channel, make_pair
@@ -47,13 +49,13 @@ class Worker:
         Those of the current call that it has.
     arrays : set of int
         Segments of the current call that it has.
-    to_forget : list
-        What it shall let go of with the next batch.
+    n_forgotten : int
+        How many of the call's arrays that have gone it was told to let go of.
     """
 
     __slots__ = (
-        "arrays", "board", "channel", "functions", "kind", "number", "nursery", "outbox", "pid", "seat", "settings",
-        "to_forget", "verdict",
+        "arrays", "board", "channel", "functions", "kind", "n_forgotten", "number", "nursery", "outbox", "pid", "seat",
+        "settings", "verdict",
     )  # fmt: skip
 
     def __init__(self, number: int, channel: Channel, board: Board, kind: tuple[Any, ...], nursery: Nursery) -> None:
@@ -66,7 +68,7 @@ class Worker:
         self.settings: Any = None
         self.functions: set[int] = set()
         self.arrays: set[int] = set()
-        self.to_forget: tuple[list[int], list[int]] = ([], [])
+        self.n_forgotten = 0
         self.outbox: list[tuple[Any, ...]] = []
         self.seat: Any = None  # the session's
         self.verdict: BaseException | None = None  # why the session has killed it
@@ -132,18 +134,14 @@ class Nursery:
         missing = [module for module in modules if module not in self.modules]
         if missing:
             self.modules += tuple(missing)
-            try:
+            with suppress(OSError):  # it is not there any more: the next fork will notice
                 self._control.send(protocol.PRELOAD, (), ",".join(missing).encode(), may_wait=True)
-            except OSError:
-                pass  # it is not there any more: the next fork will notice
 
     def end(self) -> None:
         """End it and all of its workers, and wait until they are gone."""
         self._control.close()
-        try:
+        with suppress(ChildProcessError):  # somebody else has waited for it
             os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass  # somebody else has waited for it
 
     def abandon(self) -> None:
         """In a forked child: it is the parent's."""

@@ -1,4 +1,4 @@
-"""How an exception travels from a worker to the caller: as itself where it can, as a `RemoteTaskError` where it cannot."""
+"""How an exception travels from a worker to the caller: as itself where it can, else as a `RemoteTaskError`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""One call on worker processes. The calling thread is the event loop: it waits for all of the call's workers in one `poll`.
+"""One call on worker processes. The calling thread is the event loop: it waits for all of the call's workers in one
+`poll`.
 
-For each worker that the run has a seat for, it takes batches on the worker's behalf, sends them, and brings in the answers.
-A worker that dies is replaced on its seat; what it had not begun goes back to the run.
+For each worker that the run has a seat for, it takes batches on the worker's behalf, sends them, and brings in the
+answers. A worker that dies is replaced on its seat; what it had not begun goes back to the run.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class ProcessSession:
         return True
 
     def _first_task(self) -> Iterator[Any]:
-        """The first task of the source; what is known of its function from earlier calls is a start for the batch size."""
+        """The first task of the source; what earlier calls have told of its function is a start for the batch size."""
         for task in itertools.islice(self._plan.source, 1):
             self._key = task_key(task)
             known = self._pool.task_times.get(self._key)
@@ -170,6 +171,7 @@ class ProcessSession:
         self._workers.append(worker)
         worker.functions.clear()
         worker.arrays.clear()
+        worker.n_forgotten = 0
         if worker.settings != self._settings:
             body = pickle.dumps(self._settings) if self._is_simple() else _dumps(self._settings)
             self._send(worker, protocol.SETTINGS, (), body, ())
@@ -375,7 +377,8 @@ class ProcessSession:
         now = monotonic_ns()
         for worker in self._workers:
             board = worker.board
-            if worker.seat is None or worker.verdict is not None or board.batch != worker.seat.number or board.place < 0:
+            is_judged = worker.seat is None or worker.verdict is not None
+            if is_judged or board.batch != worker.seat.number or board.place < 0:
                 left_ns = limit_ns
             else:
                 left_ns = board.started_ns + limit_ns - now

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from contextlib import suppress
 
 from fastpar import config, cpu
 from fastpar.engines.backend import ParallelBackendBase
@@ -35,8 +36,8 @@ def collect(plan: Plan, options: Options, n_cpus: int) -> Settings:
     """The settings of a call, comparable with ``==``."""
     if depth() >= MAX_DEPTH:
         raise BackendUnavailableError(
-            f"worker processes of worker processes, {MAX_DEPTH} deep. If a module calls Parallel when it is imported, each "
-            "worker that imports it does so again: put the call under `if __name__ == '__main__':`"
+            f"worker processes of worker processes, {MAX_DEPTH} deep. If a module calls Parallel when it is imported, "
+            "each worker that imports it does so again: put the call under `if __name__ == '__main__':`"
         )
     nested = plan.nested_config
     backend = nested.backend
@@ -95,10 +96,8 @@ def apply(worker: Worker, settings: Settings) -> None:
     path, directory, environment, share, n_inner, filters, nested, options, error_state, _ = settings
     sys.path[:] = path
     if directory is not None:
-        try:
+        with suppress(OSError):  # what is relative to it will say so
             os.chdir(directory)
-        except OSError:
-            pass  # what is relative to it will say so
     _take_environment(environment)
     cpu.set_process_share(share)
     _limit_inner_threads(n_inner)

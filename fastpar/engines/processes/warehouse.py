@@ -1,7 +1,7 @@
 """Segments of this process that outlive calls: warm ones to be used again, and copies of arrays that may come again.
 
-The copy of an array is used again as long as the array lives and holds the same bytes: its digest is taken anew in each call,
-which costs a fraction of the copy. Any thread may enter.
+The copy of an array is used again as long as the array lives and holds the same bytes: its digest is taken anew in
+each call, which costs a fraction of the copy. Any thread may enter.
 """
 
 from __future__ import annotations

@@ -115,7 +115,8 @@ class Worker:
     def _understand(self, number: int, n_tasks: int, budget_ns: int, pickled: Any, buffers: Any) -> Labor:
         if self.leftover is not None:
             raise self.leftover
-        function, columns, tasks = pickle.loads(pickled, buffers=buffers)
+        function, columns, tasks, forgotten = pickle.loads(pickled, buffers=buffers)
+        arguments.forget(forgotten)
         if columns is not None:
             return Labor(self.board, number, n_tasks, budget_ns, self._functions[function], columns, None)
         tasks = [(self._functions[each], args, kwargs) for each, args, kwargs in tasks]
@@ -180,7 +181,7 @@ def memory_bytes() -> int:
 
 
 def _let_pass(number: int, frame: object) -> None:
-    """Ctrl-C is the parent's: it ends the call, and this worker if need be. What tasks have started sees the default."""
+    """Ctrl-C is the parent's: it ends the call, and this worker if need be. What tasks start sees the default."""
 
 
 def live(channel: Channel, board_fd: int) -> int:
