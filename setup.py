@@ -18,8 +18,11 @@ DEBUG = os.environ.get("FASTPAR_DEBUG", "0") not in ("", "0")
 #: C sources that a module needs beside its own; every other module is Cython alone.
 C_CLOCK = ["fp_os_linux.c", "fp_os_posix.c"]
 C_PARKING = [*C_CLOCK, "fp_check.c", "fp_park.c"]
+C_POOL = ["fp_deque.c", "fp_for.c", "fp_hint.c", "fp_loop.c", "fp_pool.c", "fp_reduce.c", "fp_sleep.c"]
 C_SOURCES = {
     "fastpar._core.dispatch": [*C_PARKING, "fp_queue.c"],
+    "fastpar._core.kernel": ["fp_map.c"],
+    "fastpar._core.pool": [*C_PARKING, *C_POOL],  # nowhere else: there is one pool in a process
     "fastpar._core.slots": C_CLOCK,
     "fastpar._core.source": C_CLOCK,
     "fastpar._core.threads": C_PARKING,

@@ -31,6 +31,26 @@ class ForkedRunError(FastparError, RuntimeError):
     """A run was continued in a child made by `os.fork`: its workers exist in the parent process only."""
 
 
+class KernelError(FastparError):
+    """A compiled kernel returned a status other than 0, and its loop stopped.
+
+    Attributes
+    ----------
+    index : int
+        Where: the lowest index among those that failed before the loop stopped.
+    code : int
+        What the kernel returned.
+    """
+
+    def __init__(self, index: int, code: int) -> None:
+        super().__init__(index, code)
+        self.index = index
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the kernel returned {self.code} at index {self.index}"
+
+
 def add_task_note(error: BaseException, index: int, task: tuple[object, tuple[object, ...], dict[str, object]]) -> None:
     """Say on a task's own exception which task it was: PEP 678, shown below the traceback.
 

@@ -203,7 +203,7 @@ static void invite(struct part *part)
         fp_u32_add_relaxed(&loop->n_inside, (uint32_t)-1);
         fp_u32_add_relaxed(&loop->n_invited, (uint32_t)-1);
     } else if (!fp_sleep_post(&loop->pool->sleep, &ticket)) {
-        fp_pool_start_worker(loop->pool, loop->root->n_threads - 1);
+        fp_pool_start_worker(loop->pool);
     }
 }
 
@@ -380,6 +380,7 @@ static bool open(struct part *part)
     }
     part->place = loop->place;
     part->member = &loop->members[0];
+    fp_pool_want(loop->pool, loop->root->n_threads - 1);
     return true;
 }
 

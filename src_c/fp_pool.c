@@ -109,6 +109,7 @@ fp_pool *fp_pool_new(uint32_t n_threads)
     pool->memory = memory;
     pool->places = (fp_place *)aligned(memory);
     fp_u32_init(&pool->n_guests, 0);
+    fp_u32_init(&pool->n_wanted, 0);
     pool_reset(pool);
     registry_add(pool);
     fp_check_made();
@@ -307,16 +308,25 @@ static void work(void *argument)
     fp_ticket ticket;
     here = place;
     while (await_ticket(place, &ticket)) {
-        fp_sleep_take(&place->pool->sleep);
+        if (!fp_sleep_take(&place->pool->sleep))
+            fp_pool_start_worker(place->pool);
         fp_loop_help(ticket.loop, place);
         fp_sleep_search(&place->pool->sleep);
     }
     fp_sleep_leave(&place->pool->sleep);
 }
 
-void fp_pool_start_worker(fp_pool *pool, uint32_t n_threads)
+void fp_pool_want(fp_pool *pool, uint32_t n_threads)
 {
     uint32_t most = n_threads < pool->max_workers ? n_threads : pool->max_workers;
+    uint32_t n_wanted = fp_u32_load_relaxed(&pool->n_wanted);
+    while (n_wanted < most && !fp_u32_cas_relaxed(&pool->n_wanted, n_wanted, most))
+        n_wanted = fp_u32_load_relaxed(&pool->n_wanted);
+}
+
+void fp_pool_start_worker(fp_pool *pool)
+{
+    uint32_t most = fp_u32_load_relaxed(&pool->n_wanted);
     if (fp_u32_load_relaxed(&pool->n_workers) >= most)
         return;
     fp_mutex_lock(&pool->lock);

@@ -53,6 +53,7 @@ struct fp_pool {
     fp_sleep sleep;
     fp_mutex lock;
     fp_atomic_u32_t n_workers;  /* threads started; written under lock, read by anyone */
+    fp_atomic_u32_t n_wanted;   /* the most that a loop has asked for; only grows, by whoever posts a ticket */
     fp_atomic_u32_t n_guests;   /* guests' places ever leased; only grows */
     fp_atomic_u32_t is_resting; /* 1 while its threads are told to end */
     uint32_t max_workers, n_cpus;
@@ -76,8 +77,11 @@ void fp_place_close_owner(fp_place *place);
 /* A ticket that suits, from whichever place has one. */
 bool fp_place_search_owner(fp_place *place, const fp_wish *wish, fp_ticket *ticket);
 
-/* Starts a thread, unless there are `n_threads` already, or the system has none left. */
-void fp_pool_start_worker(fp_pool *pool, uint32_t n_threads);
+/* Says how many threads a loop may use, before its first ticket. */
+void fp_pool_want(fp_pool *pool, uint32_t n_threads);
+
+/* Starts a thread, unless there are as many as were wanted, or the system has none left. */
+void fp_pool_start_worker(fp_pool *pool);
 
 /* The one call upwards, fp_loop.c: a worker helps with the loop whose ticket it took, until nothing is left to do. */
 void fp_loop_help(struct fp_loop *loop, fp_place *place);

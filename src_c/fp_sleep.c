@@ -110,11 +110,10 @@ void fp_sleep_withdraw(fp_sleep *sleep)
     count(sleep, -TICKET);
 }
 
-void fp_sleep_take(fp_sleep *sleep)
+bool fp_sleep_take(fp_sleep *sleep)
 {
-    fp_sleep_counts now = count(sleep, -TICKET - SEARCHING); /* (Z4) */
-    if (now.n_tickets > 0 && now.n_searching == 0)
-        call_searcher(sleep); /* who searched for those too is at work now */
+    count(sleep, -TICKET - SEARCHING); /* (Z4) */
+    return call_searcher(sleep);       /* who searched for the others too is at work now */
 }
 
 void fp_sleep_search(fp_sleep *sleep)

@@ -43,8 +43,8 @@ bool fp_sleep_post(fp_sleep *sleep, const fp_ticket *ticket);
 /* Its owner has popped the ticket, or a thread that waits has taken it. */
 void fp_sleep_withdraw(fp_sleep *sleep);
 
-/* A searching worker has taken a ticket, and is at work from here on. */
-void fp_sleep_take(fp_sleep *sleep);
+/* A searching worker has taken a ticket, and is at work from here on. False: there are more, and nobody was left to call. */
+bool fp_sleep_take(fp_sleep *sleep);
 
 /* A worker begins to search: it is new, or done with its work. */
 void fp_sleep_search(fp_sleep *sleep);
