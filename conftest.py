@@ -1,6 +1,6 @@
 """Makes `bench` importable from the tests, from wherever pytest was started.
 
-The checkout goes to the end of the path: an installed fastpar, or one that PYTHONPATH names, is found first.
+With pytest --import-mode=append an installed fastpar is found before the one in this checkout.
 """
 
 import sys

@@ -10,14 +10,15 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 ROOT = Path(__file__).parent
 DEBUG = os.environ.get("FASTPAR_DEBUG", "0") not in ("", "0")
 
 #: C sources that a module needs beside its own; every other module is Cython alone.
-C_CLOCK = ["fp_os_linux.c", "fp_os_posix.c"]
-C_PARKING = [*C_CLOCK, "fp_check.c", "fp_park.c"]
+C_CLOCK = ["fp_check.c", "fp_os_linux.c", "fp_os_posix.c"]
+C_PARKING = [*C_CLOCK, "fp_park.c"]
 C_POOL = ["fp_deque.c", "fp_for.c", "fp_hint.c", "fp_loop.c", "fp_pool.c", "fp_reduce.c", "fp_sleep.c"]
 C_SOURCES = {
     "fastpar._core.dispatch": [*C_PARKING, "fp_queue.c"],
@@ -28,6 +29,8 @@ C_SOURCES = {
     "fastpar._core.threads": C_PARKING,
 }
 
+C_FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
+
 MISSING_COMPILER = (
     "fastpar could not be compiled: it needs a C11 compiler and Python's headers "
     "(Debian and Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
@@ -36,18 +39,38 @@ MISSING_COMPILER = (
 
 
 class BuildExt(build_ext):
-    """Always rebuilds, since FASTPAR_DEBUG is no file to be newer than, and says plainly what is missing."""
+    """Always rebuilds, since FASTPAR_DEBUG is no file to be newer than, and says plainly what is missing.
+
+    Leaves a copy of the compiled modules beside their sources: run from a checkout, `python -m fastpar` and
+    `python -m pytest` import the package that lies there, whatever was installed, so both have to be the same code.
+    """
 
     def finalize_options(self):
         super().finalize_options()
         self.force = True
         self.parallel = self.parallel or os.cpu_count()
 
+    def run(self):
+        super().run()
+        self.copy_extensions_to_source()  # bdist_wheel overrides an `inplace` in setup.cfg
+
     def build_extensions(self):
         try:
             super().build_extensions()
         except (CCompilerError, ExecError, PlatformError) as error:
             raise SystemExit(f"{MISSING_COMPILER}\nThe compiler said: {error}") from error
+
+
+class BuildPy(build_py):
+    """Adds the C headers that the .pxd files declare: `fastpar.get_include()` says where they are."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "fastpar", "include")
+            target.mkdir(parents=True, exist_ok=True)
+            for header in sorted((ROOT / "src_c").glob("*.h")):
+                self.copy_file(str(header), str(target))
 
 
 def extension(source: Path) -> Extension:
@@ -57,7 +80,7 @@ def extension(source: Path) -> Extension:
         [str(source.relative_to(ROOT)), *(f"src_c/{c}" for c in C_SOURCES.get(name, ()))],
         include_dirs=["src_c"],
         define_macros=[("FP_DEBUG", "1")] if DEBUG else [],
-        extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"] if sys.platform != "win32" else [],
+        extra_compile_args=[] if sys.platform == "win32" else C_FLAGS,
         depends=[str(header.relative_to(ROOT)) for header in (ROOT / "src_c").glob("*.h")],
     )
 
@@ -73,5 +96,5 @@ setup(
             "initializedcheck": False,
         },
     ),
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

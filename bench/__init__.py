@@ -16,3 +16,4 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "fastpar" / "_core"
 if not [*CORE.glob("dispatch*.so"), *CORE.glob("dispatch*.pyd")]:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT] + [str(ROOT)]
+    import fastpar  # noqa: F401 -- now, for pytest puts the checkout back in front

@@ -31,6 +31,7 @@ Measure = Callable[[Timed], tuple[float, object]]
 
 N_JOBS = 2  # workers of every contender: what the targets were measured with
 LEAST_ROUNDS = 3
+TURN_S = 0.1  # a turn of several calls ends after so long: a slow contender must not take all the time
 SECONDS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -77,6 +78,8 @@ class Contender:
             with contextmanager(self.setup)(n) as timed:
                 yield timed
         except ModuleNotFoundError as error:
+            if self.role == "fastpar":
+                raise  # without us there is nothing to measure
             raise LeftOutError(f"{error.name} is not installed") from error
 
 
@@ -98,9 +101,9 @@ class Case:
     per_task : bool
         Whether figures are divided by the size.
     above_serial : bool
-        Whether the serial contender's figure of the same round is subtracted from all others.
+        Whether the serial contender's median is subtracted from all others.
     rounds, calls : int
-        Turns of each contender, and calls in a turn.
+        Turns of each contender, and calls in a turn: fewer where they are slow.
     seconds : float
         No new round begins after this time, past the third.
     measure : callable
@@ -121,7 +124,7 @@ class Case:
     above_serial: bool = False
     rounds: int = 15
     calls: int = 1
-    seconds: float = 20.0
+    seconds: float = 12.0
     measure: Measure = clock
     isolated: bool = False
     same: Callable[[object, object], bool] = operator.eq
@@ -271,7 +274,8 @@ def _take_turns(
         for samples, sample in takers[first:] + takers[:first]:
             turn = []
             gc.collect()  # nobody pays for another's garbage
-            for _ in range(n_calls):
+            turn_ends = time.perf_counter() + TURN_S
+            while len(turn) < n_calls and not (turn and time.perf_counter() > turn_ends):
                 figure, answer = sample()
                 case.check(answer, expected, samples.name)
                 turn.append(figure * case.scale(n))
@@ -279,12 +283,10 @@ def _take_turns(
 
 
 def _subtract_serial(results: list[Samples]) -> None:
-    serial = next(samples for samples in results if samples.role == "serial").turns()
+    base = median(next(samples for samples in results if samples.role == "serial").turns())
     for samples in results:
         if samples.role != "serial":
-            samples.rounds = [
-                [call - base for call in calls] for calls, base in zip(samples.rounds, serial, strict=False)
-            ]
+            samples.rounds = [[call - base for call in calls] for calls in samples.rounds]
 
 
 def load_cases(names: list[str] | tuple[str, ...] = ()) -> list[Case]:

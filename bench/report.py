@@ -169,6 +169,8 @@ def _cell(record: Record, role: str, relative: bool) -> str:
 def _verdict(record: Record) -> str:
     if record["met"] is None:
         return "not measured"
+    if record["target"]["of"] and _is_disturbed(record):
+        return "disturbed ~"  # with fewer CPUs than workers, whoever has more threads ready wins
     aim = record["target"]["aim"]
     text = "yes" if record["met"] else "**no**"
     if aim is not None and record["value"] <= aim:

@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+
 from fastpar._core.batching import BatchSizer
 
 US, MS = 1_000, 1_000_000  # in nanoseconds

@@ -56,7 +56,7 @@ def evaluate(text: str, n_jobs: int) -> Number:
 
 def _error(text: str, reason: str) -> ValueError:
     return ValueError(
-        f"cannot read the expression {text!r}: {reason}; it may hold numbers, n_jobs, + - * / // % and "
+        f"pre_dispatch={text!r} cannot be read: {reason}; it may hold numbers, n_jobs, + - * / // % and "
         "parentheses, as in '2*n_jobs'"
     )
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PACKAGE = __file__.rpartition("errors")[0]
+_NOTE = "in task"
+
+#: An exception object that is raised again and again keeps the notes of the latest calls only.
+MAX_NOTES = 8
 
 
 class FastparError(Exception):
@@ -63,11 +67,17 @@ def add_task_note(error: BaseException, index: int, task: tuple[object, tuple[ob
     task : tuple
         ``(function, args, kwargs)``.
     """
-    note = f"in task {index} of fastpar.Parallel: {describe_call(*task)}"
-    if hasattr(error, "add_note"):
-        error.add_note(note)
-    else:  # Python 3.10 shows no notes, but its tools read them
-        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+    note = f"{_NOTE} {index} of fastpar.Parallel: {describe_call(*task)}"
+    try:
+        notes = getattr(error, "__notes__", None) or []
+        ours = [place for place, text in enumerate(notes) if str(text).startswith(_NOTE)]
+        if len(ours) >= MAX_NOTES:
+            del notes[ours[0]]
+        notes.append(note)
+        # What add_note does; Python 3.10 has no such method, but its tools read the attribute.
+        error.__notes__ = notes  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 -- a class of the user's that refuses: its error matters more than our note
+        pass
 
 
 def describe_call(function: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
@@ -91,18 +101,18 @@ def _one_line(brief: reprlib.Repr, value: object) -> str:
 def user_traceback(error: BaseException) -> TracebackType | None:
     """The traceback of an error from the first frame that is not fastpar's on: how it got to us is our affair.
 
-    All of it where nothing is left then, and where the environment variable FASTPAR_FULL_TRACEBACK is set.
+    The innermost frame where all are ours: a task may be a builtin. All of it where FASTPAR_FULL_TRACEBACK is set.
     """
     traceback = error.__traceback__
     if os.environ.get("FASTPAR_FULL_TRACEBACK"):
         return traceback
-    while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
+    while traceback is not None and traceback.tb_next and _is_ours(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
-    return traceback or error.__traceback__
+    return traceback
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_PACKAGE) or filename.startswith("fastpar/")  # compiled modules have relative names
+    return filename.startswith((_PACKAGE, "fastpar/"))  # compiled modules have relative names
 
 
 def timeout_error(message: str) -> Exception:

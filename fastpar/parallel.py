@@ -6,11 +6,12 @@ thread, is an error. The other public names of joblib's module of this name are 
 
 from __future__ import annotations
 
-import time
+import sys
 from _thread import allocate_lock
 
 from fastpar import config
 from fastpar._core.delayed import delayed
+from fastpar._core.dispatch import Counts
 from fastpar._core.slots import KEEP
 from fastpar._core.threads import run_serial
 from fastpar.config import DEFAULTS, Default
@@ -36,15 +37,17 @@ from fastpar.engines.batches import BatchedCalls
 from fastpar.engines.serial import run_each
 from fastpar.errors import BackendUnavailableError, CallInProgressError, user_traceback
 from fastpar.logger import Logger
+from fastpar.progress import make_reporter, parse_progress
 from fastpar.runloop import collect, stream
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from types import TracebackType
     from typing import Any, Literal
 
-    from fastpar._core.dispatch import Run
+    from fastpar.engines.base import Session
+    from fastpar.progress import Reporter
 
 __all__ = [
     "BACKENDS",
@@ -77,15 +80,15 @@ class Parallel(Logger):
     Parameters
     ----------
     n_jobs : int, optional
-        How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and so on.
-        By default what `parallel_config` says, else 1: the plain loop in the calling thread.
+        How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and
+        so on. By default what `parallel_config` says, else 1: the plain loop in the calling thread.
     backend : str, ParallelBackendBase, concurrent.futures.Executor, optional
         What executes the tasks; default ``"threading"``. A multiprocessing context is accepted for one too.
     return_as : {'list', 'generator', 'generator_unordered'}
-        A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the tasks only
-        so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
+        A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the
+        tasks only so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.
     verbose : int, optional
-        Messages on progress: none at 0, more with higher numbers, on stdout above 50. Default 0.
+        Messages on progress: none at 0, more with higher numbers, on stdout from 50 on. Default 0.
     timeout : float, optional
         Seconds that the oldest missing result may stay missing. Not used with one worker. Default None, no limit.
     pre_dispatch : int or str
@@ -101,8 +104,8 @@ class Parallel(Logger):
     require : {'sharedmem'}, optional
         Only a backend whose tasks see the caller's memory will do.
     progress : bool, 'tqdm' or callable, optional
-        True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``, total
-        being None while it is not known.
+        True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``,
+        total being None while it is not known.
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs
@@ -115,12 +118,12 @@ class Parallel(Logger):
 
     Notes
     -----
-    The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that names the
-    task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is too, when the
-    running tasks have ended. Ctrl-C stops a run at once.
+    The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that
+    names the task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is
+    too, when the running tasks have ended. Ctrl-C stops a run at once.
 
-    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be used in
-    different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
+    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be
+    used in different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
 
     References
     ----------
@@ -165,10 +168,11 @@ class Parallel(Logger):
         self.pre_dispatch = pre_dispatch
         self.batch_size = batch_size
         self._batch_size = config.parse_batch_size(batch_size) or 0
-        self.return_as = config.parse_choice("return_as", return_as)
+        config.parse_choice("return_as", return_as)
+        self.return_as = return_as
         if self.return_generator and not active.supports_return_generator:
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
-        self.progress = progress
+        self.progress = parse_progress(progress)
         self._backend_kwargs = self._resolve_options(
             settings,
             backend_kwargs,
@@ -180,8 +184,9 @@ class Parallel(Logger):
         )
         self._idle = allocate_lock()
         self._n_managed = 0  # workers of a backend that stays configured between calls
-        self._run: Run | None = None
-        self._counts = (0, 0, 0, 0)
+        self._session: Session | None = None
+        self._counts = Counts(0, 0, 0, 0)
+        self._reporter: Reporter | None = None
         self.n_tasks: int | None = None
 
     def _resolve_n_jobs(self, n_jobs: Any, settings: config.Config) -> int:
@@ -193,10 +198,12 @@ class Parallel(Logger):
 
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
+        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
+        if settings is DEFAULTS and not given and all(known[name] is getattr(DEFAULTS, name) for name in known):
+            return _DEFAULT_OPTIONS
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
         config.parse_choice("mmap_mode", options["mmap_mode"])
-        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
         if given and isinstance(self._backend, (ThreadingBackend, SequentialBackend)):
             _check_options(given)
         return options | given
@@ -216,20 +223,34 @@ class Parallel(Logger):
     @property
     def n_dispatched_tasks(self) -> int:
         """Tasks read from the iterable by the current or latest call."""
-        return self._current_counts()[0]
+        return self._current_counts().n_pulled
 
     @property
     def n_completed_tasks(self) -> int:
         """Tasks of the current or latest call whose result is there."""
-        return self._current_counts()[1]
+        return self._current_counts().n_completed
 
     @property
     def n_dispatched_batches(self) -> int:
         """Batches that workers of the current or latest call took."""
-        return self._current_counts()[3]
+        return self._current_counts().n_batches
 
-    def _current_counts(self) -> tuple[int, int, int, int]:
-        return self._counts if self._run is None else self._run.counts
+    def print_progress(self) -> None:
+        """Show how far the call is, as `verbose` and `progress` ask for.
+
+        Called in the calling thread when tasks have been completed. A subclass may show something else, from
+        `n_completed_tasks`, `n_dispatched_tasks` and `n_tasks`.
+        """
+        if self._reporter is not None:
+            self._reporter.update(self.n_completed_tasks, self._n_total())
+
+    def _n_total(self) -> int | None:
+        if self._session is None or self._session.run.n_total < 0:
+            return self.n_tasks
+        return self._session.run.n_total
+
+    def _current_counts(self) -> Counts:
+        return self._counts if self._session is None else self._session.run.counts
 
     # ---- calls
 
@@ -277,15 +298,20 @@ class Parallel(Logger):
         """
         n_workers = self._begin_call()
         try:
-            if n_workers == 1:
-                results = self._call_serially(iterable)
+            self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
+            watch = self._start_reporting(n_workers)
+            if n_workers > 1:
+                results = self._call_engine(iterable, n_workers, watch)
+            elif watch is None and not self.return_generator:
+                results = run_serial(iter(iterable))
+                self._counts = Counts(*[len(results)] * 4)
             else:
-                results = self._call_engine(iterable, n_workers)
-        except BaseException as error:
-            self._end_call()
+                results = self._call_serially(iterable, watch)
+        except BaseException as error:  # noqa: BLE001 -- passed on
+            self._end_call(completed=False)
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         if not self.return_generator:
-            self._end_call()
+            self._end_call(completed=True)
         return results
 
     def _begin_call(self) -> int:
@@ -300,40 +326,75 @@ class Parallel(Logger):
             self._idle.release()
             raise
 
-    def _end_call(self) -> None:
-        run = self._run
-        if run is not None:
-            self._counts = run.counts
-            self._run = None
+    def _start_reporting(self, n_workers: int) -> Callable[[], object] | None:
+        """What to call when tasks have been completed, if anybody wants to know."""
+        if self.verbose or self.progress:
+            self._reporter = make_reporter(
+                repr(self),
+                verbose=self.verbose,
+                progress=self.progress,
+                backend=type(self._backend).__name__,
+                n_workers=n_workers,
+            )
+        if self._reporter is not None:
+            self._reporter.start(self.n_tasks)
+        elif getattr(self.print_progress, "__func__", None) is _PRINT_PROGRESS:
+            return None
+        return self.print_progress
+
+    def _end_call(self, *, completed: bool) -> None:
+        n_total, n_failed, advice = self._n_total(), 0, None
+        session, self._session = self._session, None
+        if session is not None:
+            self._counts = session.run.counts
+            n_failed = int(session.run.failure is not None)
+            advice = session.advice() if self.verbose else None
+        reporter, self._reporter = self._reporter, None
         if not self._n_managed:
             self._backend.terminate()
         self._idle.release()
+        if reporter is not None:
+            reporter.finish(self.n_completed_tasks, n_total, n_failed, completed=completed)
+        if advice is not None:
+            print(f"[{self!r}]: {advice}", file=sys.stderr)  # noqa: T201 -- part of what verbose shows
 
-    def _call_serially(self, iterable: Iterable[Any]) -> Any:
-        results = run_serial(iter(iterable))
-        self._counts = (len(results),) * 4
-        return results
+    def _call_serially(self, iterable: Iterable[Any], watch: Callable[[], object] | None) -> Any:
+        def note(n_completed: int) -> None:
+            self._counts = Counts(*[n_completed] * 4)
+            if watch is not None and n_completed:
+                watch()
 
-    def _call_engine(self, iterable: Iterable[Any], n_workers: int) -> Any:
+        results = run_each(iter(iterable), note)
+        return self._end_after(results) if self.return_generator else list(results)
+
+    def _call_engine(self, iterable: Iterable[Any], n_workers: int, watch: Callable[[], object] | None) -> Any:
         session = self._backend.engine.open(self._plan(iterable, n_workers))
-        self._run = session.run
+        self._session = session
         limit_ns = None if self.timeout is None else int(self.timeout * 1e9)
         if not self.return_generator:
-            return collect(session, limit_ns, None)
-        results = self._end_after(stream(session, limit_ns, None))
-        next(results)
-        return results
+            return collect(session, limit_ns, watch)
+        results = stream(session, limit_ns, watch)
+        next(results)  # an error of the first step is __call__'s to deal with
+        return self._end_after(results)
 
-    def _end_after(self, results: Iterable[Any]) -> Generator[Any, None, None]:
+    def _end_after(self, results: Iterator[Any]) -> Generator[Any, None, None]:
+        """Pass results on; the call ends with them."""
+        ended = self._started(results)
+        next(ended)
+        return ended
+
+    def _started(self, results: Iterator[Any]) -> Generator[Any, None, None]:
+        completed = False
         try:
+            yield None
             yield from results
-        except BaseException as error:
+            completed = True
+        except BaseException as error:  # noqa: BLE001 -- passed on
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
         finally:
-            self._end_call()
+            self._end_call(completed=completed)
 
     def _plan(self, iterable: Iterable[Any], n_workers: int) -> Plan:
-        self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
         backend, n_jobs = self._backend.get_nested_backend()
         nested = config.current()._replace(backend=backend, n_jobs=DEFAULTS.n_jobs if n_jobs is None else n_jobs)
         pre_dispatch = config.parse_pre_dispatch(self.pre_dispatch, n_workers)
@@ -352,6 +413,16 @@ class Parallel(Logger):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
+
+
+_DEFAULT_OPTIONS = {
+    "temp_folder": None,
+    "max_nbytes": config.parse_memory(DEFAULTS.max_nbytes.default_value),
+    "mmap_mode": DEFAULTS.mmap_mode.default_value,
+    "prefer": None,
+    "require": None,
+}
+_PRINT_PROGRESS = Parallel.print_progress  # to notice a subclass or a user's patch that shows its own
 
 
 def _check_options(given: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """From a session to its results: a list, or a generator.
 
-The calling thread runs this loop: it lets the session read the source and wait, looks after time limits and progress, and
-raises what has to be raised. It knows neither how tasks are executed nor what `Parallel` looks like.
+The calling thread runs this loop: it lets the session read the source and wait, looks after time limits and progress,
+and raises what has to be raised. It knows neither how tasks are executed nor what `Parallel` looks like.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def collect(session: Session, limit_ns: int | None, watch: Callable[[], object] 
 def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] | None) -> Iterator[Any]:
     """Results one by one; closing the generator cancels the rest.
 
-    The first item is None and comes when tasks are on their way: a generator that was never started could not be closed.
-    Parameters are those of `collect`.
+    The first item is None and comes when tasks are on their way: a generator that was never started could not be
+    closed. Parameters are those of `collect`.
     """
     run = session.run
     run.reports = watch is not None
@@ -67,7 +67,7 @@ def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] |
                 yield result
                 continue
             _raise_failure(run)
-            if run.counts[2] == run.n_total:
+            if not run.is_open and not run.has_next:  # in this order: what comes between the two looks is not lost
                 return
             if limit_ns is None:
                 _step(session, -1)
@@ -92,13 +92,13 @@ def _step(session: Session, timeout_ns: int) -> bool:
 def _step_within(session: Session, limit_ns: int, waited_ns: int) -> None:
     """Step, and raise if what is waited for does not come within the limit."""
     run = session.run
-    n_completed = run.counts[1]
-    if _step(session, max(0, limit_ns - waited_ns)) or run.counts[1] > n_completed or not run.is_open:
+    n_completed = run.counts.n_completed
+    if _step(session, max(0, limit_ns - waited_ns)) or run.counts.n_completed > n_completed or not run.is_open:
         return
-    n_pulled, n_completed, *_ = run.counts
+    counts = run.counts
     raise timeout_error(
-        f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing[0]} was waited for: raise timeout=, or find out "
-        f"what keeps the task ({n_completed} of {n_pulled} tasks read so far are done)"
+        f"no result for {limit_ns / 1e9:g} s while task {run.oldest_missing[0]} was waited for: raise timeout=, or "
+        f"find out what keeps the task ({counts.n_completed} of {counts.n_pulled} tasks read so far are done)"
     )
 
 

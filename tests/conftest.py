@@ -7,11 +7,11 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from snapshot import Snapshot, settle, wait_for_threads
 
 import fastpar
@@ -20,6 +20,10 @@ SEED = int(os.environ.get("FASTPAR_TEST_SEED", "0")) or random.SystemRandom().ra
 
 #: Where the fastpar under test was found: what the interpreters that tests start shall import too.
 FOUND_IN = str(Path(fastpar.__file__).parent.parent)
+
+#: A machine that is busy with something else must not fail a test: the hang guard is the only deadline.
+settings.register_profile("fastpar", deadline=None, max_examples=150)
+settings.load_profile("fastpar")
 
 np.dot(np.ones((256, 256)), np.ones((256, 256)))  # BLAS starts its threads at first use: before any test looks
 
@@ -56,6 +60,7 @@ class Python:
     def __init__(self, directory):
         self.directory = directory
         self.environment = {**os.environ, "PYTHONPATH": FOUND_IN, "PYTHONFAULTHANDLER": "1"}
+        self.started = []
 
     def run(self, *arguments, stdin=None, timeout_s=60, env=None):
         """Run to the end; the completed process, with its output as text."""
@@ -78,8 +83,8 @@ class Python:
         return done.stdout
 
     def start(self, code):
-        """Start a program and talk to it through pipes; the caller waits for it."""
-        return subprocess.Popen(
+        """Start a program and talk to it through pipes; it does not outlive the test."""
+        program = subprocess.Popen(
             [sys.executable, "-u", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -88,16 +93,20 @@ class Python:
             env=self.environment,
             text=True,
         )
+        self.started.append(program)
+        return program
+
+    def end(self):
+        """Kill what was started and still runs."""
+        for program in self.started:
+            program.kill()
+            with program:
+                program.wait()
 
 
 @pytest.fixture
 def python(tmp_path):
     """Interpreters beside this one, in a directory of their own."""
-    return Python(tmp_path)
-
-
-@pytest.fixture
-def stopwatch():
-    """Call it for the seconds since the test began."""
-    start = time.monotonic()
-    return lambda: time.monotonic() - start
+    python = Python(tmp_path)
+    yield python
+    python.end()

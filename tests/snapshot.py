@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 import threading
 import time
 import warnings
@@ -53,12 +52,17 @@ class Snapshot:
         )
 
     def changes(self, later):
-        """One line for each field that is different now; libraries loaded since do not count."""
+        """One line for each field that is different now.
+
+        Libraries loaded since do not count, nor do threads of an earlier test that took their time to go.
+        """
         lines = []
         for name in (field.name for field in fields(self)):
             before, after = getattr(self, name), getattr(later, name)
             if name == "inner_limits":
                 after = tuple(limit for limit in after if limit[0] in dict(before))
+            if name == "native_threads":
+                after = max(before, after)
             if before != after:
                 lines.append(f"{name}: {difference(before, after)}")
         return lines
@@ -74,6 +78,8 @@ def difference(before, after):
 def settle():
     """End what may rightly outlive a call: idle workers, and objects in reference cycles."""
     close_pool()
+    if "fastpar._core.pool" in sys.modules:
+        sys.modules["fastpar._core.pool"].rest()  # the native threads
     if n_live():
         gc.collect()
 
@@ -119,11 +125,7 @@ def descriptors():
 
 
 def segments():
-    """Shared memory that this process, or fastpar, has made under a name."""
+    """Shared memory under a name that holds our process id; what other programs make there is theirs."""
     if not SHARED_MEMORY.is_dir():
         return frozenset()
-    ours = ("fastpar", str(os.getpid()))
-    return frozenset(name for name in os.listdir(SHARED_MEMORY) if any(word in name for word in ours))
-
-
-GIL_IS_OFF = not getattr(sys, "_is_gil_enabled", lambda: True)()
+    return frozenset(name for name in os.listdir(SHARED_MEMORY) if str(os.getpid()) in name)

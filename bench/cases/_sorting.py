@@ -47,7 +47,7 @@ def sorting_case(module: str, what: str, duration_us: float, size: int, at_most:
         unit="ms",
         size=size,
         quick=max(20, int(20_000 / duration_us)),
-        seconds=40,
+        seconds=12,
         target=Target(at_most, of="limit"),
     )
 

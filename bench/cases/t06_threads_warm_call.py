@@ -15,8 +15,8 @@ case = Case(
     size=10,
     quick=10,
     rounds=40,
-    calls=20,
-    seconds=30,
+    calls=200,
+    seconds=20,
     target=Target(60, aim=30),
 )
 

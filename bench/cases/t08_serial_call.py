@@ -12,7 +12,7 @@ case = Case(
     size=10,
     quick=10,
     rounds=40,
-    calls=50,
+    calls=200,
     target=Target(8),
 )
 

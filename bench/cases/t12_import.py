@@ -12,7 +12,7 @@ case = Case(
     size=1,
     quick=1,
     rounds=25,
-    seconds=40,
+    seconds=20,
     above_serial=True,
     target=Target(25),
 )

@@ -13,7 +13,7 @@ case = Case(
     size=10,
     quick=10,
     rounds=25,
-    seconds=40,
+    seconds=20,
     target=Target(50),
 )
 

@@ -16,6 +16,7 @@ cdef class BatchSizer:
 
     cpdef Py_ssize_t next_size(self, Py_ssize_t n_left, Py_ssize_t n_workers) noexcept nogil
     cpdef Py_ssize_t current_size(self) noexcept nogil
+    cpdef Py_ssize_t lot_size(self) noexcept nogil
     cpdef int64_t budget_ns(self) noexcept nogil
     cpdef bint outweighs_tasks(self) noexcept nogil
     cpdef void observe(self, Py_ssize_t n_tasks, int64_t total_ns, int64_t longest_ns) noexcept nogil

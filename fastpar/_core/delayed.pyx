@@ -1,7 +1,7 @@
 """`delayed`: the task tuples that `Parallel` runs, made in C.
 
-joblib wraps the function with `functools.wraps` once for every task, which costs ten times the task tuple itself. Here the
-wrapper is one small object that looks its function's attributes up only when somebody asks for them.
+joblib wraps the function with `functools.wraps` once for every task, which costs ten times the task tuple itself.
+Here the wrapper is one small object that looks its function's attributes up only when somebody asks for them.
 """
 
 cimport cython
@@ -44,8 +44,8 @@ def delayed(function):
     Returns
     -------
     callable
-        Called with the function's arguments, it returns the plain tuple ``(function, args, kwargs)``. It has the function's
-        attributes (``__name__``, ``__doc__``, ``__wrapped__``, ...), as with `functools.wraps`.
+        Called with the function's arguments, it returns the plain tuple ``(function, args, kwargs)``. It has the
+        function's attributes (``__name__``, ``__doc__``, ``__wrapped__``, ...), as with `functools.wraps`.
 
     Raises
     ------

@@ -34,6 +34,7 @@ cdef class Run:
     cdef Source source
     cdef Py_ssize_t n_seen                    # completed tasks when the caller last looked
     cdef bint is_seated                       # a seat is reserved for the calling thread itself
+    cdef object first_function                # of the first task read; None before
     cdef readonly bint is_hungry              # after a pop: there is room in the window worth filling
     cdef public bint reports                  # the caller wants to look after every batch
     # Written and read under `lock`:
@@ -45,6 +46,8 @@ cdef class Run:
     cdef Py_ssize_t n_pulled_                 # tasks read from the source and published
     cdef Py_ssize_t n_leased                  # tasks taken, and neither delivered, put back nor given up
     cdef Py_ssize_t n_batches_
+    cdef int64_t popped_ns                    # when a generator's latest result left, 0 if it had to be waited for
+    cdef int64_t reader_ns                    # how long the reader kept the one before, 0 if that is not known
     cdef bint caller_waits
     cdef object error
     cdef tuple failed_task
@@ -62,8 +65,11 @@ cdef class Run:
     cdef bint take(self, Batch batch) noexcept
     cdef bint put_back(self, Batch batch, Py_ssize_t start) noexcept
     cdef void deliver(self, Batch batch, int64_t total_ns, int64_t longest_ns) noexcept
-    cdef void finish(self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns, int64_t cpu_ns) noexcept
+    cdef void finish(
+        self, Batch batch, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns, int64_t cpu_ns
+    ) noexcept
     cdef void fail(self, Batch batch, Py_ssize_t i, object error) noexcept
+    cdef void leave(self) noexcept
     cdef void lose_worker(self, object error) noexcept
     cdef bint is_stopped(self) noexcept nogil
     cdef bint has_tiny_tasks(self) noexcept
@@ -77,8 +83,10 @@ cdef class Run:
     cdef void _fail_with(self, object error, Py_ssize_t index, tuple task) noexcept
     cdef bint _move_to_locked(self, Phase phase) noexcept
     cdef Py_ssize_t _room_locked(self) noexcept
+    cdef Py_ssize_t _lot_locked(self) noexcept
     cdef bint _has_worthwhile_room_locked(self) noexcept
     cdef Py_ssize_t _n_left_locked(self) noexcept
     cdef bint _has_news_locked(self) noexcept
     cdef void _hand_over_locked(self, Batch batch, int64_t total_ns, int64_t longest_ns) noexcept
+    cdef void _time_reader_locked(self, bint found) noexcept
     cdef void _unlock_and_wake(self) noexcept

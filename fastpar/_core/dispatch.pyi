@@ -1,11 +1,17 @@
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastpar._core.batching import BatchSizer
 from fastpar._core.slots import Slots
 from fastpar._core.tasks import Task
 
 PHASES: tuple[str, ...]
+
+class Counts(NamedTuple):
+    n_pulled: int
+    n_completed: int
+    n_consumed: int
+    n_batches: int
 
 def n_live() -> int: ...
 
@@ -34,7 +40,9 @@ class Run:
     @property
     def is_hungry(self) -> bool: ...
     @property
-    def counts(self) -> tuple[int, int, int, int]: ...
+    def counts(self) -> Counts: ...
+    @property
+    def has_next(self) -> bool: ...
     @property
     def n_total(self) -> int: ...
     @property

@@ -1,19 +1,24 @@
 """`Run`: all the state of one call, from the user's iterable to the results.
 
-Owns: the source, the window (how far ahead of finished work the source is read), the queue of ready tasks, the batch size,
-the result slots, the first error, the counters and the phase. It is a monitor: state changes inside its methods only.
+Owns: the source, the window (how far ahead of finished work the source is read), the queue of ready tasks, the batch
+size, the result slots, the first error, the counters and the phase. It is a monitor: state changes inside its methods
+only.
 
-Threads: the *calling thread* alone reads the source, waits and consumes results (`pull`, `wait`, `pop`, ...); any number of
-*workers* take, deliver, put back and fail; anyone may ask. `dispatch.pxd` says for each field who may touch it under what.
+Threads: the *calling thread* alone reads the source, waits and consumes results (`pull`, `wait`, `pop`, ...); any
+number of *workers* take, deliver, put back and fail; anyone may ask. `dispatch.pxd` says for each field who may touch
+it under what.
 
-Sections under `Run.lock` are short, never wait, never run Python code and never leave the interpreter's attached state: no
-iterator is advanced, no object released (but a placeholder), no collectable object made inside them. Hence a thread may
-hold the GIL while it waits for the lock, and the same code holds on free-threaded interpreters.
+Sections under `Run.lock` are short, never wait, never run Python code and never leave the interpreter's attached
+state: no iterator is advanced, no object released (but a placeholder), no collectable object made inside them. Hence
+a thread may hold the GIL while it waits for the lock, and the same code holds on free-threaded interpreters.
 
 Not its job: where workers come from (`Crew`), what they do with a task (`threads`), what users see (`parallel`).
+
+Long because it is one monitor: whoever changes a phase or a lock section wants to see them all.
 """
 
 import os
+from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
@@ -24,14 +29,12 @@ from fastpar._core.batching cimport BatchSizer
 from fastpar._core.capi cimport (
     FP_NO_MEMORY,
     FP_OK,
-    FP_PARKED_INTERRUPTED,
     fp_check_n_live,
     fp_mutex_init,
     fp_mutex_lock,
     fp_mutex_unlock,
     fp_os_clock_ns,
     fp_park,
-    fp_parked,
     fp_parker_init,
     fp_queue_close,
     fp_queue_free,
@@ -56,6 +59,9 @@ from fastpar.errors import ForkedRunError
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
+#: Tasks read from the source, completed, and consumed by the reader of a generator; batches that workers took.
+Counts = namedtuple("Counts", ["n_pulled", "n_completed", "n_consumed", "n_batches"])
+
 PHASES = ("feeding", "draining", "finished", "failed", "cancelled")
 
 # Which phases may follow which, as sets of bits. A move that is not here does not happen: the first error wins over the
@@ -72,6 +78,13 @@ cdef inline bint has_ended(Phase phase) noexcept nogil:
 
 # A slow source must not keep tasks from idle workers while it fills a batch.
 cdef uint64_t MAX_PULL_NS = 200_000
+
+# A reader that keeps a result for longer than this is asked for room at every result: by then a wake-up costs nothing.
+cdef int64_t SLOW_READER_NS = 500_000
+
+# A signal that comes between the last look for one and the park itself wakes nobody. It comes just there when somebody
+# waits for the tasks to have begun before sending it, so the first park is short and another look follows.
+cdef int64_t FIRST_PARK_NS = 50_000_000
 
 cdef uint64_t n_forks = 0  # how often this process was forked off; written in the child of a fork, where it is alone
 
@@ -172,12 +185,20 @@ cdef class Run:
 
     @property
     def counts(self):
-        """How many tasks were read, are completed, and were consumed, and how many batches workers took."""
+        """The `Counts` at this moment."""
         fp_mutex_lock(&self.lock)
         cdef Py_ssize_t n_pulled = self.n_pulled_, n_batches = self.n_batches_
         cdef Py_ssize_t n_completed = self.slots.n_stored, n_consumed = self.slots.n_consumed
         fp_mutex_unlock(&self.lock)
-        return n_pulled, n_completed, n_consumed, n_batches
+        return Counts(n_pulled, n_completed, n_consumed, n_batches)
+
+    @property
+    def has_next(self):
+        """Whether there is a result to consume."""
+        fp_mutex_lock(&self.lock)
+        cdef bint has_next = self.slots.has_next()
+        fp_mutex_unlock(&self.lock)
+        return has_next
 
     @property
     def n_total(self):
@@ -202,7 +223,7 @@ cdef class Run:
 
     @property
     def failure(self):
-        """``(error, index, task)`` of the first failure, or None. Index and task are -1 and None if no task is to blame."""
+        """``(error, index, task)`` of the first failure, or None; index -1 and task None where no task is to blame."""
         fp_mutex_lock(&self.lock)
         cdef bint failed = self.phase_ == FAILED
         fp_mutex_unlock(&self.lock)
@@ -230,6 +251,8 @@ cdef class Run:
         cdef uint32_t n_summoned = 0
         cdef fp_status status
         cdef Source source = self.source
+        if self.first_function is None:
+            self.first_function = (<tuple><PyObject *>source.tasks[0].item)[0]
         self._add_slots(source.n)  # first: a worker may deliver before the push returns
         status = fp_queue_push(self.queue, source.tasks, source.n, &n_summoned)
         if status == FP_OK:
@@ -239,7 +262,9 @@ cdef class Run:
         if status == FP_NO_MEMORY:
             raise MemoryError("no memory to queue tasks")
         if n_summoned:
-            if self.crew.takes_seat(self):
+            if self.is_seated:
+                fp_queue_leave(self.queue)  # one seat is enough for this thread; its takes summon whom they need
+            elif self.crew.takes_seat(self):
                 self.is_seated = True
             else:
                 self.crew.summon(self)
@@ -265,12 +290,19 @@ cdef class Run:
         cdef Py_ssize_t n_past = self.slots.n_stored if self.slots.keep == KEEP_LIST else self.slots.n_consumed
         if self.pre_dispatch < 0:
             return PY_SSIZE_T_MAX
-        return self.pre_dispatch * self.sizer.current_size() - (self.n_pulled_ - n_past)
+        return self.pre_dispatch * self._lot_locked() - (self.n_pulled_ - n_past)
+
+    cdef Py_ssize_t _lot_locked(self) noexcept:
+        # The unit of the window. A list holds every result anyhow, so reading further ahead costs it nothing but tasks.
+        # A reader that takes its time is not what workers should wait for, nor a reason to pile results up.
+        if self.slots.keep == KEEP_LIST:
+            return self.sizer.lot_size()
+        return 1 if self.reader_ns > SLOW_READER_NS else self.sizer.current_size()
 
     cdef bint _has_worthwhile_room_locked(self) noexcept:
-        # Waking the caller for every task costs more than a task may; waking it too late starves the workers. Half of what
-        # may be queued beyond the running batches is far from both.
-        cdef Py_ssize_t ahead = (self.pre_dispatch - self.n_workers) * self.sizer.current_size()
+        # Waking the caller for every task costs more than a task may; waking it too late starves the workers. Half of
+        # what may be queued beyond the running batches is far from both.
+        cdef Py_ssize_t ahead = (self.pre_dispatch - self.n_workers) * self._lot_locked()
         return self.phase_ == FEEDING and self._room_locked() >= max(1, ahead // 2)
 
     # ---------------------------------------------------------------- the calling thread: waiting and results
@@ -300,9 +332,9 @@ cdef class Run:
         bool
             False if the time ran out first.
         """
-        cdef fp_parked parked
         cdef bint news
         cdef int64_t left = timeout_ns
+        cdef int64_t most = FIRST_PARK_NS
         cdef uint64_t deadline = fp_os_clock_ns() + <uint64_t>max(<int64_t>0, timeout_ns)
         self._check_fork()
         while True:
@@ -313,10 +345,10 @@ cdef class Run:
             fp_mutex_unlock(&self.lock)
             if news or left == 0:
                 return news
+            PyErr_CheckSignals()
             with nogil:
-                parked = fp_park(&self.caller, left)
-            if parked == FP_PARKED_INTERRUPTED:
-                PyErr_CheckSignals()
+                fp_park(&self.caller, left if most < 0 else most if left < 0 else min(left, most))
+            most = -1
             if timeout_ns >= 0:
                 left = max(<int64_t>0, <int64_t>(deadline - fp_os_clock_ns()))
 
@@ -335,6 +367,7 @@ cdef class Run:
         fp_mutex_lock(&self.lock)
         if self.phase_ != FAILED and self.slots.has_next():
             result = self.slots.pop()
+        self._time_reader_locked(result != NULL)
         self.is_hungry = self._has_worthwhile_room_locked()
         fp_mutex_unlock(&self.lock)
         if result == NULL:
@@ -342,6 +375,12 @@ cdef class Run:
         found = <object>result
         Py_DECREF(found)  # the slot's reference
         return found
+
+    cdef void _time_reader_locked(self, bint found) noexcept:
+        # Where tasks are so short that batches are large, the clock would cost more than it is worth.
+        cdef int64_t now = fp_os_clock_ns() if found and self.sizer.current_size() <= 16 else 0
+        self.reader_ns = now - self.popped_ns if now and self.popped_ns else 0
+        self.popped_ns = now
 
     def results(self):
         """All results of a finished run that keeps a list, in the order of the tasks; the run gives them up."""
@@ -352,7 +391,7 @@ cdef class Run:
 
     @property
     def oldest_missing(self):
-        """Index of the oldest task without a result, and for how long it has been that, in nanoseconds (`times_tasks`)."""
+        """Index of the oldest task without a result, and the nanoseconds it has been that (`times_tasks` only)."""
         fp_mutex_lock(&self.lock)
         cdef Py_ssize_t index = max(self.slots.frontier, self.slots.n_consumed)
         cdef int64_t since = self.slots.frontier_ns
@@ -414,7 +453,7 @@ cdef class Run:
         return -1 if self.n_total_ < 0 else self.n_total_ - self.n_pulled_ + <Py_ssize_t>fp_queue_n_ready(self.queue)
 
     cdef bint put_back(self, Batch batch, Py_ssize_t start) noexcept:
-        """Return the tasks from place `start` on, unstarted, to the front of the queue. False: they stay with the batch."""
+        """Return the unstarted tasks from place `start` on to the front of the queue. False: they stay with the batch."""
         cdef uint32_t n_summoned = 0
         cdef Py_ssize_t n_back = batch.n - start
         if fp_queue_put_back(self.queue, batch.tasks + start, n_back, &n_summoned) != FP_OK:
@@ -468,6 +507,10 @@ cdef class Run:
     cdef void fail(self, Batch batch, Py_ssize_t i, object error) noexcept:
         """The task at place i raised: if it is the first to do so, the run stops."""
         self._fail_with(error, batch.tasks[i].index, batch.task(i))
+
+    cdef void leave(self) noexcept:
+        """Give up the seat of a worker that will not come, and that an ended run does not miss."""
+        fp_queue_leave(self.queue)
 
     cdef void lose_worker(self, object error) noexcept:
         """A summoned worker could not come: fewer will do, but not none while tasks are ready."""

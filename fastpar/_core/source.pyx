@@ -1,4 +1,7 @@
-"""The user's iterable, read some tasks at a time, in the calling thread alone: it may hold connections or thread-locals."""
+"""The user's iterable, read some tasks at a time.
+
+In the calling thread alone: it may hold connections, or use thread-locals.
+"""
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.object cimport PyObject

@@ -1,7 +1,7 @@
 """A task, and a batch of tasks on its way through one worker.
 
-A task is the plain tuple ``(function, args, kwargs)``. Between the source and its result it has one owner at a time, who
-holds one reference: the queue, then a batch. Nothing here is shared between threads.
+A task is the plain tuple ``(function, args, kwargs)``. Between the source and its result it has one owner at a time,
+who holds one reference: the queue, then a batch. Nothing here is shared between threads.
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc

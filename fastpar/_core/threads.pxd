@@ -4,22 +4,30 @@ from fastpar._core.dispatch cimport Batch, Crew, Run
 
 cdef class Worker:
     # Owner: the thread it stands for, except where the line says otherwise.
-    cdef object thread
-    cdef Batch batch       # kept for the next run
-    cdef Run run           # written by ThreadPool.assign before the permit, or before the thread starts
-    cdef Team team         # the same
-    cdef fp_parker parker  # permit: given by ThreadPool.assign or .close, after taking the worker off the idle list
+    cdef object thread     # set before the thread starts
+    cdef Batch batch       # kept from run to run
+    cdef Run run           # the assignment, from `assign` to `_arrive`; under the pool's lock
+    cdef fp_parker parker  # permit: given by whoever took the worker off the idle list
 
 
 cdef class ThreadPool:
+    # Each under `lock`. A worker is on one of the lists, or serves a run.
     cdef fp_mutex lock
-    cdef list idle         # under lock; the last to come is the first to go, since its caches are warm
-    cdef bint is_closed    # under lock
+    cdef list idle         # parked; the last to come is the first to go, since its caches are warm
+    cdef list coming       # summoned to a run, and not there yet
+    cdef bint is_closed
     cdef Py_ssize_t n_started
+    cdef object tiny_function  # weak reference to the function of the latest call, if its tasks were tiny
 
-    cdef void assign(self, Run run, Team team) noexcept
-    cdef bint park(self, Worker worker) except -1
-    cdef int _start(self, Run run, Team team) except -1
+    cdef bint expects_tiny(self, object function) noexcept
+    cdef int remember(self, object function, bint tiny) except -1
+
+    cdef void assign(self, Run run) noexcept
+    cdef Worker _call_idle(self, Run run)
+    cdef Run _divert_late(self, Run run)
+    cdef int _start(self, Run run) except -1
+    cdef Run _arrive(self, Worker worker)
+    cdef bint _park(self, Worker worker) except -1
 
 
 cdef class Team(Crew):

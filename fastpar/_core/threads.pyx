@@ -4,16 +4,17 @@ Owns: the pool of parked threads and the loop from taking a batch to delivering 
 and next to nothing for a task. Not its job: when tasks are ready and how many workers a run wants (`dispatch`), inner
 thread limits and settings (`engines.threads`).
 
-A worker is in one of three states: *idle* (on the pool's list, parked on its own permit), *seated* (in a run, until the
-run's queue has nothing ready), or *gone*. It waits in one place only, the pool. Summoning, which any thread may do, takes
-the last idle worker off the list or starts a thread.
+A worker is in one of four states: *idle* (on the pool's list, parked on its own permit), *coming* (to a run that has
+summoned it), *seated* (in that run, until its queue has nothing ready), or *gone*. It waits in one place only, the
+pool. Summoning, which any thread may do, takes the last idle worker, diverts one that comes too late to where it was
+called, or starts a thread.
 """
 
 import threading
 
 from fastpar.errors import add_task_note
 
-from cpython.list cimport PyList_Append, PyList_GET_SIZE
+from cpython.list cimport PyList_Append, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t
@@ -43,12 +44,13 @@ cdef extern from *:
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object function, PyObject **args, size_t n_args, PyObject *names)
     object PyObject_Call(object function, object args, object kwargs)
+    object PyWeakref_NewRef(object referent, object callback)
     object PyContext_Copy(object context)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
-# Results of a batch that takes longer than this are delivered as they come: a progress bar or a generator's reader should
-# not have to wait for the batch that a user made large.
+# Results of a batch that takes longer than this are delivered as they come: a progress bar or a generator's reader
+# should not have to wait for the batch that a user made large.
 cdef int64_t DELIVER_NS = 50_000_000
 
 # A thread's CPU clock is a system call of 200 ns: read after batches to which that is nothing.
@@ -165,14 +167,25 @@ cdef class Team(Crew):
         self.enter = enter
 
     cdef void summon(self, Run run) noexcept:
-        self.pool.assign(run, self)
+        self.pool.assign(run)
 
     cdef bint takes_seat(self, Run run) noexcept:
-        return self.caller_helps and run.has_tiny_tasks()
+        # Waking a worker costs more than ten tiny tasks. Before any was measured, the latest call is the best guess.
+        return self.caller_helps and (run.has_tiny_tasks() or self.pool.expects_tiny(run.first_function))
+
+    def remember(self, Run run):
+        """At the end of a run: note for the next call whether its tasks were tiny."""
+        self.pool.remember(run.first_function, run.has_tiny_tasks())
 
     def step(self, Run run, int64_t timeout_ns):
         """The session's `step`."""
-        run.pull()
+        try:
+            run.pull()
+        except BaseException:  # the source's: the run is about to be cancelled
+            if run.is_seated:
+                run.is_seated = False
+                run.leave()
+            raise
         if run.is_seated:
             run.is_seated = False
             self.help(run)
@@ -229,40 +242,114 @@ cdef class ThreadPool:
         """In a forked child: start with no threads, for none of them is there."""
         fp_mutex_init(&self.lock)
         self.idle = []
+        self.coming = []
         self.is_closed = False
+
+    cdef bint expects_tiny(self, object function) noexcept:
+        """Whether the tasks of the latest call had this function, and were tiny."""
+        fp_mutex_lock(&self.lock)
+        reference = self.tiny_function
+        fp_mutex_unlock(&self.lock)
+        return reference is not None and reference() is function
+
+    cdef int remember(self, object function, bint tiny) except -1:
+        """Note the function of a call that ends, if its tasks were tiny.
+
+        One is enough: this is for warm calls in a loop. Weakly, since the function is the user's.
+        """
+        try:
+            reference = PyWeakref_NewRef(function, None) if tiny else None
+        except TypeError:
+            reference = None  # of a kind that has no weak references
+        fp_mutex_lock(&self.lock)
+        reference, self.tiny_function = self.tiny_function, reference  # the old one is released after the lock
+        fp_mutex_unlock(&self.lock)
+        return 0
 
     @property
     def n_idle(self):
         """Threads that are parked now."""
         return len(self.idle)
 
-    cdef void assign(self, Run run, Team team) noexcept:
-        """Bring a worker to a run that has reserved a seat for it."""
+    cdef void assign(self, Run run) noexcept:
+        """Bring a worker to a run that has reserved a seat for it: an idle one, a late one, or a new one."""
+        cdef Worker worker
+        cdef Run missed
+        try:
+            worker = self._call_idle(run)
+            if worker is not None:
+                fp_unpark(&worker.parker)
+                return
+            missed = self._divert_late(run)
+            if missed is not None:
+                missed.leave()
+                return
+            self._start(run)
+        except Exception as error:  # the system gives us no more threads, or no memory for one
+            run.lose_worker(error)
+        except BaseException as error:  # Ctrl-C while the thread was being started: the calling thread raises it
+            run._fail_with(error, -1, None)
+
+    cdef Worker _call_idle(self, Run run):
         cdef Worker worker = None
         fp_mutex_lock(&self.lock)
-        if PyList_GET_SIZE(self.idle) > 0:
-            worker = self.idle.pop()
-        fp_mutex_unlock(&self.lock)
-        if worker is not None:
-            worker.run = run
-            worker.team = team
-            fp_unpark(&worker.parker)
-            return
         try:
-            self._start(run, team)
-        except BaseException as error:  # the system gives us no more threads, or no memory for one
-            run.lose_worker(error)
+            if PyList_GET_SIZE(self.idle) > 0:
+                PyList_Append(self.coming, <object>PyList_GET_ITEM(self.idle, PyList_GET_SIZE(self.idle) - 1))
+                worker = self.idle.pop()
+                worker.run = run
+        finally:
+            fp_mutex_unlock(&self.lock)
+        return worker
 
-    cdef int _start(self, Run run, Team team) except -1:
+    cdef Run _divert_late(self, Run run):
+        """Send a worker here that is on its way to a run that has ended; returns the run it was on its way to.
+
+        A worker that a tiny call has summoned may still wait for the GIL when the next call begins. If that one started
+        another thread, a loop of tiny calls would start very many.
+        """
+        cdef Run missed = None
+        fp_mutex_lock(&self.lock)
+        for item in self.coming:
+            if (<Worker>item).run.is_stopped():
+                missed, (<Worker>item).run = (<Worker>item).run, run
+                break
+        fp_mutex_unlock(&self.lock)
+        return missed
+
+    cdef int _start(self, Run run) except -1:
         cdef Worker worker = Worker()
         worker.run = run
-        worker.team = team
-        self.n_started += 1
-        worker.thread = threading.Thread(target=_live, args=(self, worker), name=f"fastpar-{self.n_started}", daemon=True)
-        worker.thread.start()
+        fp_mutex_lock(&self.lock)
+        try:
+            PyList_Append(self.coming, worker)
+            self.n_started += 1
+        finally:
+            fp_mutex_unlock(&self.lock)
+        name = f"fastpar-{self.n_started}"
+        worker.thread = threading.Thread(target=_live, args=(self, worker), name=name, daemon=True)
+        try:
+            worker.thread.start()
+        except Exception:
+            self._arrive(worker)
+            raise
+        except BaseException:  # Ctrl-C: the thread may come or not, so no other run may count on it
+            fp_mutex_lock(&self.lock)
+            remove(self.coming, worker)
+            fp_mutex_unlock(&self.lock)
+            raise
         return 0
 
-    cdef bint park(self, Worker worker) except -1:
+    cdef Run _arrive(self, Worker worker):
+        """The run that the worker is to serve, which is fixed from here on; None: the pool was closed."""
+        cdef Run run
+        fp_mutex_lock(&self.lock)
+        run, worker.run = worker.run, None
+        remove(self.coming, worker)
+        fp_mutex_unlock(&self.lock)
+        return run
+
+    cdef bint _park(self, Worker worker) except -1:
         """Wait for the next assignment. False: the pool is closed."""
         cdef fp_parked parked
         fp_mutex_lock(&self.lock)
@@ -276,7 +363,7 @@ cdef class ThreadPool:
             parked = fp_park(&worker.parker, -1)
             while parked != FP_PARKED_PERMIT:  # a signal; its handler is the main thread's business
                 parked = fp_park(&worker.parker, -1)
-        return worker.run is not None
+        return True
 
     def close(self):
         """End the idle threads and wait until they are gone; those still in a task end after it.
@@ -295,15 +382,22 @@ cdef class ThreadPool:
             worker.thread.join()
 
 
+cdef void remove(list workers, Worker worker) noexcept:
+    """Take one worker off a list, in no order; called under the pool's lock."""
+    cdef Py_ssize_t i, last = PyList_GET_SIZE(workers) - 1
+    for i in range(last + 1):
+        if PyList_GET_ITEM(workers, i) == <PyObject *>worker:
+            workers[i] = workers[last]
+            workers.pop()
+            return
+
+
 def _live(ThreadPool pool, Worker worker):
     """The life of a worker thread."""
-    cdef Run run
-    cdef Team team
-    while True:
-        run, worker.run = worker.run, None
-        team, worker.team = worker.team, None
-        team.work(run, worker)
+    cdef Run run = pool._arrive(worker)
+    while run is not None:
+        (<Team>run.crew).work(run, worker)
         run = None  # a parked thread keeps nothing of the last call alive
-        team = None
-        if not pool.park(worker):
+        if not pool._park(worker):
             return
+        run = pool._arrive(worker)

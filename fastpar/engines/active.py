@@ -1,12 +1,14 @@
 """Which backend a call uses: the registry of names, the context managers that set one, and the rule that picks it.
 
-The rule: the argument of `Parallel`, then the innermost `parallel_config`, then the default; ``prefer`` decides where nobody
-named a backend, ``require="sharedmem"`` overrules a backend whose workers are processes. The settings live in a contextvar
-(`config`), so every thread and every asyncio task has its own; the registry is shared, written under the GIL or the
-dict's own lock, one key at a time.
+The rule: the argument of `Parallel`, then the innermost `parallel_config`, then the default; ``prefer`` decides where
+nobody named a backend, ``require="sharedmem"`` overrules a backend whose workers are processes. The settings live in a
+contextvar (`config`), so every thread and every asyncio task has its own; the registry is shared, written under the GIL
+or the dict's own lock, one key at a time.
 """
 
 from __future__ import annotations
+
+import sys
 
 from fastpar import config
 from fastpar.config import DEFAULTS, Config, Default
@@ -56,7 +58,7 @@ def register_parallel_backend(
     name : str
         What users pass as ``backend=``.
     factory : callable
-        Returns a `ParallelBackendBase`; given ``nesting_level=`` and the user's backend parameters.
+        Returns a `ParallelBackendBase`; given the user's backend parameters, usually none.
     make_default : bool, default False
         Whether it is used from now on where nobody names a backend.
 
@@ -82,7 +84,7 @@ def make_backend(name: str, nesting_level: int | None, **params: Any) -> Paralle
     """
     factory = BACKENDS.get(name)
     if factory is not None:
-        return factory(nesting_level=nesting_level, **params)
+        return as_backend(factory(**params), nesting_level)
     if name in UNAVAILABLE:
         raise BackendUnavailableError(
             f"backend={name!r}: worker processes are not there yet; use backend='threading', which runs code that "
@@ -98,25 +100,30 @@ def as_backend(backend: Any, nesting_level: int | None, **params: Any) -> Parall
         return make_backend(backend, nesting_level, **params)
     if params:
         raise ValueError(
-            f"backend parameters {sorted(params)} go with a backend's name only: pass them to {type(backend).__name__}() itself"
+            f"backend parameters {sorted(params)} go with a backend's name only: "
+            f"pass them to {type(backend).__name__}() itself"
         )
-    if not isinstance(backend, ParallelBackendBase):
-        backend = _adapt(backend)
+    return _nest(backend if isinstance(backend, ParallelBackendBase) else _adapt(backend), nesting_level)
+
+
+def _nest(backend: ParallelBackendBase, nesting_level: int | None) -> ParallelBackendBase:
+    """The backend, on the level of its surroundings where it has none of its own."""
     if backend.nesting_level is None:
         backend.nesting_level = nesting_level
     return backend
 
 
 def _adapt(backend: Any) -> ParallelBackendBase:
-    if isinstance(getattr(backend, "submit", None), type(_adapt.__get__(0))) and hasattr(backend, "shutdown"):
+    futures = sys.modules.get("concurrent.futures")  # whoever has an executor has imported it
+    if futures is not None and isinstance(backend, futures.Executor):
         from fastpar.engines.executor import ExecutorBackend
 
         return ExecutorBackend(backend)
     if hasattr(backend, "Pool") and hasattr(backend, "Lock"):  # joblib's way to pass a multiprocessing context
         return make_backend("multiprocessing", None)
     raise TypeError(
-        "backend must be a name, a ParallelBackendBase instance, a concurrent.futures.Executor or a multiprocessing "
-        f"context, not {backend!r}"
+        "backend must be a name, an instance of fastpar's ParallelBackendBase (joblib's own is another class), "
+        f"a concurrent.futures.Executor or a multiprocessing context, not {backend!r}"
     )
 
 
@@ -210,8 +217,8 @@ class parallel_config:  # noqa: N801 -- joblib's name
 
     Notes
     -----
-    The settings belong to the calling thread (and asyncio task): other threads do not see them. Without ``with`` they hold
-    until `unregister`. joblib's contract.
+    The settings belong to the calling thread (and asyncio task): other threads do not see them. Without ``with`` they
+    hold until `unregister`. joblib's contract.
 
     Examples
     --------
@@ -254,7 +261,8 @@ class parallel_config:  # noqa: N801 -- joblib's name
     def _choose(self, backend: Any, inner_max_num_threads: int | None, params: dict[str, Any]) -> Any:
         if isinstance(backend, Default) or backend is None:
             if inner_max_num_threads is not None or params:
-                raise ValueError("inner_max_num_threads and backend parameters need a backend: name it as well")
+                named = "inner_max_num_threads" if inner_max_num_threads is not None else ", ".join(sorted(params))
+                raise ValueError(f"{named}: an option of a backend needs one; write parallel_config(backend=..., ...)")
             return backend
         outer = config.resolve("backend", DEFAULTS.backend, self.old_parallel_config)
         chosen = as_backend(backend, None, **params)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class ParallelBackendBase(metaclass=ABCMeta):
     """Base class of backends, joblib's contract (1.6).
 
-    A third-party backend implements `effective_n_jobs` and `submit` (or, as of old, `apply_async`), and overrides what else
-    it needs. It is registered with `register_parallel_backend` or passed as ``Parallel(backend=instance)``.
+    A third-party backend implements `effective_n_jobs` and `submit` (or, as of old, `apply_async`), and overrides what
+    else it needs. It is registered with `register_parallel_backend` or passed as ``Parallel(backend=instance)``.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ class ParallelBackendBase(metaclass=ABCMeta):
     default_n_jobs: ClassVar[int] = 1
     supports_inner_max_num_threads: ClassVar[bool] = False
     supports_retrieve_callback: ClassVar[bool] = False
-    supports_sharedmem: ClassVar[bool] = False
-    uses_threads: ClassVar[bool] = False
+    supports_sharedmem: bool = False
+    uses_threads: bool = False
 
     MAX_NUM_THREADS_VARS: ClassVar[list[str]] = [
         "OMP_NUM_THREADS",
@@ -173,7 +173,7 @@ class FallbackToBackend(Exception):  # noqa: N818 -- joblib's name
 class AutoBatchingMixin:
     """Batch sizes for third-party backends whose batches are only timed from outside: between the two durations below.
 
-    A subclass may set `MIN_IDEAL_BATCH_DURATION` and `MAX_IDEAL_BATCH_DURATION`, in seconds. Methods are called by one thread.
+    A subclass may set `MIN_IDEAL_BATCH_DURATION` and `MAX_IDEAL_BATCH_DURATION`, in seconds. One thread calls.
     """
 
     MIN_IDEAL_BATCH_DURATION: float = 0.2

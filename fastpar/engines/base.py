@@ -2,7 +2,7 @@
 
 An *engine* is one way of executing; it outlives calls and holds their workers. A *session* is what an engine gives one
 call: it owns the call's `Run`, lets the workers get on with it while the calling thread waits, and takes them back.
-Engines never see `Parallel`. Methods of a session are called by the calling thread of its run, an engine's by any thread.
+Engines never see `Parallel`. Methods of a session are called by the calling thread of its run, an engine's by any.
 """
 
 from __future__ import annotations
@@ -94,6 +94,9 @@ class Session(Protocol):
 
         Negative: wait for as long as it takes. Zero: read, but do not wait. An error of the source is raised as it is.
         """
+
+    def advice(self) -> str | None:
+        """A sentence on how the run went, where the user should change something."""
 
     def close(self) -> None:
         """Give the workers back and undo what was set for them. Called once, however the call ended."""

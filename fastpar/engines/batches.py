@@ -24,6 +24,8 @@ class BatchedCalls:
         Backend and n_jobs for calls made inside the tasks; of old, the backend alone.
     reducer_callback, pickle_cache : optional
         Of joblib's own pickling; accepted, and not used.
+    first_index : int, optional
+        Where in the user's iterable the tasks begin, for the notes on their exceptions.
 
     Attributes
     ----------
@@ -36,19 +38,18 @@ class BatchedCalls:
     """
 
     def __init__(
-        self, iterator_slice: Iterable[Any], backend_and_jobs: Any, reducer_callback: Any = None, pickle_cache: Any = None
+        self,
+        iterator_slice: Iterable[Any],
+        backend_and_jobs: Any,
+        reducer_callback: Any = None,
+        pickle_cache: Any = None,
+        *,
+        first_index: int | None = None,
     ) -> None:
         self.items = list(iterator_slice)
-        is_pair = isinstance(backend_and_jobs, tuple)
-        self._backend, self._n_jobs = backend_and_jobs if is_pair else (backend_and_jobs, None)
-        self._first_index: int | None = None
-
-    @classmethod
-    def starting_at(cls, first_index: int, items: Iterable[Any], backend_and_jobs: Any) -> BatchedCalls:
-        """The same, knowing where in the user's iterable its tasks stood, for the notes on exceptions."""
-        calls = cls(items, backend_and_jobs)
-        calls._first_index = first_index
-        return calls
+        nested: tuple[Any, Any] = backend_and_jobs if isinstance(backend_and_jobs, tuple) else (backend_and_jobs, None)
+        self._backend, self._n_jobs = nested
+        self._first_index = first_index
 
     def __call__(self) -> Any:
         """Run the tasks, one after the other."""

@@ -24,7 +24,7 @@ from fastpar.engines._native_pools import Finder, Found, NativePool
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class InnerLimit:
@@ -152,13 +152,14 @@ _finder = Finder()
 _ledger = Ledger()
 
 
-def limit(n_inner: int) -> InnerLimit:
+def limit(n_inner: int | Callable[[], int]) -> InnerLimit:
     """Limit the inner threads of one run's tasks, until `release` of what is returned.
 
     Parameters
     ----------
-    n_inner : int
-        Threads that each task may use inside native libraries, at least 1.
+    n_inner : int or callable
+        Threads that each task may use inside native libraries, at least 1; or what returns that number, called
+        when there is something to limit.
 
     Notes
     -----
@@ -166,7 +167,10 @@ def limit(n_inner: int) -> InnerLimit:
     microseconds otherwise. The first call after an import looks through the loaded libraries: up to a
     millisecond.
     """
-    return InnerLimit(n_inner, _finder.find(), _ledger)
+    found = _finder.find()
+    if callable(n_inner):
+        n_inner = n_inner() if any(found) else 1
+    return InnerLimit(n_inner, found, _ledger)
 
 
 def _forget_the_parent() -> None:

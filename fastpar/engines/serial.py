@@ -1,8 +1,8 @@
 """The serial loop: n_jobs=1. What every other engine has to agree with.
 
-Tasks run in the calling thread, in order, each when its result is asked for; nested calls see the caller's settings and
-all of its CPUs. The plain list has a compiled loop of its own (`_core.threads.run_serial`); this is the loop for everything
-that wants to look between two tasks.
+Tasks run in the calling thread, in order, each when its result is asked for; nested calls see the caller's settings
+and all of its CPUs. The plain list has a compiled loop of its own (`_core.threads.run_serial`); this is the loop for
+everything that wants to look between two tasks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The "threading" engine: Python threads that run the compiled loop of `_core.threads`.
 
-Owns the one pool of threads of this process, which outlive calls, and what a worker sets up on joining a run: its share of
-the CPUs, its limits on inner threads, the caller's context. Any thread may call `open`; a forked child starts with an empty
-pool. On free-threaded interpreters the workers run pure Python side by side, on others only what releases the GIL.
+Owns the one pool of threads of this process, which outlive calls, and what a worker sets up on joining a run: its
+share of the CPUs, its limits on inner threads, the caller's context. Any thread may call `open`; a forked child
+starts with an empty pool. On free-threaded interpreters the workers run pure Python side by side, on others only what
+releases the GIL.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextvars import copy_context
 from fastpar import config, cpu
 from fastpar._core.batching import BatchSizer
 from fastpar._core.dispatch import Run
-from fastpar._core.slots import Slots
+from fastpar._core.slots import KEEP, Slots
 from fastpar._core.threads import Team, ThreadPool
 from fastpar.engines.base import Capabilities, Plan
 from fastpar.engines.inner_threads import limit
@@ -35,22 +36,23 @@ class ThreadSession:
     __slots__ = ("_inner", "_team", "run")
 
     def __init__(self, pool: ThreadPool, plan: Plan) -> None:
-        n_cpus = cpu.budget()
-        n_workers = plan.n_workers
-        self._inner = limit(plan.inner_max_num_threads or max(1, n_cpus // n_workers))
+        division = cpu.Division(plan.n_workers)
+        self._inner = limit(plan.inner_max_num_threads or division.least)
 
         def enter(rank: int, enter_worker: Callable[[], object] = self._inner.enter_worker) -> None:
-            cpu.enter_share(cpu.share(n_cpus, n_workers, rank))
+            cpu.enter_share(cpu.Share(division, rank))
             enter_worker()
 
         context = copy_context()
         context.run(config.activate, plan.nested_config)
-        context.run(cpu.enter_share, cpu.share(n_cpus, n_workers, n_workers - 1))
-        self._team = Team(pool, context, n_workers, enter, caller_helps=not plan.times_tasks)
+        context.run(cpu.enter_share, cpu.Share(division, plan.n_workers - 1))
+        # Not the reader of a generator: a later task may wait for what the reader does with an earlier result.
+        caller_helps = plan.keep == KEEP["list"] and not plan.times_tasks
+        self._team = Team(pool, context, plan.n_workers, enter, caller_helps=caller_helps)
         self.run = Run(
             plan.source,
             Slots(plan.keep),
-            n_workers,
+            plan.n_workers,
             plan.n_total,
             plan.pre_dispatch,
             BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size),
@@ -69,6 +71,7 @@ class ThreadSession:
 
     def close(self) -> None:
         """Give the inner threads back; the workers leave by themselves."""
+        self._team.remember(self.run)
         self._inner.release()
 
 
@@ -89,8 +92,8 @@ def gil_advice(elapsed_ns: int, busy_ns: int, cpu_ns: int) -> str | None:
     if n_busy < 1.5 or not 0.7 < n_cpus < 1.2:
         return None
     return (
-        f"The tasks held the GIL: {n_busy:.1f} threads were busy, but used {n_cpus:.1f} CPUs. Threads speed up code that "
-        "releases the GIL (NumPy, Cython nogil) and free-threaded Python; pure Python needs worker processes."
+        f"The tasks held the GIL: {n_busy:.1f} threads were busy, but used {n_cpus:.1f} CPUs. Threads speed up code "
+        "that releases the GIL (NumPy, Cython nogil) and free-threaded Python; pure Python needs worker processes."
     )
 
 
@@ -113,3 +116,12 @@ class ThreadEngine:
 
 
 ENGINE = ThreadEngine()
+
+
+def shutdown() -> None:
+    """End the idle worker threads of this process, and wait until they are gone.
+
+    Nobody needs to: they cost nothing while they wait, and end with the process. Threads still in a task end after
+    it, and the next call starts new ones. Safe in any thread.
+    """
+    ENGINE.pool.close()

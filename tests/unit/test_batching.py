@@ -1,9 +1,9 @@
 """The batch-size rule: the compiled class step by step, then whole runs in the simulator that drives it."""
 
 import pytest
-from fastpar._core.batching import BatchSizer
 
 from bench.simulator import MS, PROCESSES, SHAPES, THREADS, US, Fixed, durations, simulate
+from fastpar._core.batching import BatchSizer
 
 OVERHEAD_NS = 5 * US
 TARGET_NS = OVERHEAD_NS / 0.03

@@ -1,0 +1,5 @@
+from fastpar._core.dispatch cimport Crew
+
+
+cdef class DrivenCrew(Crew):
+    cdef object start  # constant

@@ -1,0 +1,3 @@
+from fastpar.demo.scene import Array
+
+def blur_row(padded: Array, widths: Array, y: int) -> Array: ...

@@ -1,0 +1,189 @@
+"""Notes on a task's error: which task it was, whatever its arguments are, never at the price of the error itself."""
+
+import sys
+
+import pytest
+
+from fastpar import Parallel, delayed
+from fastpar.errors import (
+    BackendUnavailableError,
+    CallInProgressError,
+    FastparError,
+    ForkedRunError,
+    add_task_note,
+    describe_call,
+    timeout_error,
+    user_traceback,
+)
+
+
+def function(*args, **kwargs):
+    pass
+
+
+class Loud:
+    """An object whose repr goes wrong."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __repr__(self):
+        raise self.error
+
+
+class Lines:
+    def __repr__(self):
+        return "first\n  second\r\n\tthird"
+
+
+class TestDescribeCall:
+    def test_reads_like_the_call(self):
+        assert describe_call(function, (1, "a"), {"key": [2]}) == "function(1, 'a', key=[2])"
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ("x" * 10**6,),
+            (b"x" * 10**6,),
+            (list(range(10**5)),),
+            ({str(i): i for i in range(10**4)},),
+            ([[[[[[["deep"] * 100] * 100] * 100]]]],),
+            tuple(range(10**4)),
+            (10**4000,),
+        ],
+    )
+    def test_is_bounded_whatever_the_arguments(self, args):
+        assert len(describe_call(function, args, {})) < 2000
+        assert len(describe_call(function, (), {f"key{i}": value for i, value in enumerate(args)})) < 2000
+
+    def test_an_array_is_bounded_too(self):
+        import numpy as np
+
+        assert len(describe_call(function, (np.zeros((500, 500)),), {})) < 500
+
+    def test_is_one_line(self):
+        assert describe_call(function, (Lines(),), {"key": Lines()}).splitlines() == [
+            "function(first second third, key=first second third)"
+        ]
+
+    @pytest.mark.parametrize("error", [ValueError("loud"), RecursionError(), MemoryError()])
+    def test_a_repr_that_raises_is_replaced(self, error):
+        assert "Loud" in describe_call(function, (Loud(error),), {})
+
+    def test_an_argument_that_holds_itself(self):
+        loop = []
+        loop.append(loop)
+        assert len(describe_call(function, (loop,), {})) < 500
+
+    def test_a_callable_without_a_name_is_shown_by_its_repr(self):
+        import functools
+
+        assert describe_call(functools.partial(function, 1), (2,), {}).endswith("(2)")
+
+    def test_a_repr_that_says_no_string(self):
+        class Wrong:
+            def __repr__(self):
+                return 3
+
+        assert "Wrong" in describe_call(function, (Wrong(),), {})
+
+
+class TestNote:
+    def test_names_index_function_and_arguments(self):
+        error = ValueError("x")
+        add_task_note(error, 7, (function, (1,), {"key": 2}))
+        assert error.__notes__ == ["in task 7 of fastpar.Parallel: function(1, key=2)"]
+
+    def test_comes_after_the_users_own(self):
+        error = ValueError("x")
+        error.__notes__ = ["mine"]
+        add_task_note(error, 7, (function, (), {}))
+        assert error.__notes__[0] == "mine"
+
+    def test_of_an_exception_that_is_raised_again_and_again_stay_few(self):
+        error = ValueError("always the same object")
+        for index in range(100):
+            add_task_note(error, index, (function, (), {}))
+        assert len(error.__notes__) <= 10
+        assert "task 99 " in error.__notes__[-1]
+
+    def test_the_users_notes_are_never_dropped(self):
+        error = ValueError()
+        error.__notes__ = [f"mine {i}" for i in range(50)]
+        for index in range(100):
+            add_task_note(error, index, (function, (), {}))
+        assert error.__notes__[:50] == [f"mine {i}" for i in range(50)]
+
+    def test_nested_calls_each_add_theirs(self):
+        def fail():
+            raise ValueError("x")
+
+        def inner():
+            Parallel(n_jobs=2)([delayed(fail)()])
+
+        with pytest.raises(ValueError, match="x") as caught:
+            Parallel(n_jobs=2)([delayed(inner)()])
+        assert len(caught.value.__notes__) == 2
+
+    def test_that_cannot_be_written_costs_nothing_but_itself(self):
+        class Stubborn(ValueError):
+            def __setattr__(self, name, value):
+                raise AttributeError(name)
+
+            def add_note(self, note):
+                raise TypeError("no notes")
+
+        def fail():
+            raise Stubborn("the error")
+
+        for n_jobs in (1, 2):
+            with pytest.raises(Stubborn, match="the error"):
+                Parallel(n_jobs=n_jobs)([delayed(fail)()])
+
+    def test_notes_that_are_no_list_stay_as_they_are(self):
+        def fail():
+            error = ValueError("the error")
+            error.__notes__ = "mine"
+            raise error
+
+        for n_jobs in (1, 2):
+            with pytest.raises(ValueError, match="the error") as caught:
+                Parallel(n_jobs=n_jobs)([delayed(fail)()])
+            assert caught.value.__notes__ == "mine"
+
+
+class TestTraceback:
+    def test_begins_with_the_users_frame(self):
+        def fail():
+            raise ValueError
+
+        with pytest.raises(ValueError) as caught:
+            Parallel(n_jobs=2)([delayed(fail)()])
+        assert user_traceback(caught.value).tb_frame.f_code is sys._getframe().f_code
+
+    def test_is_whole_on_request(self, monkeypatch):
+        monkeypatch.setenv("FASTPAR_FULL_TRACEBACK", "1")
+        error = ValueError()
+        try:
+            raise error
+        except ValueError:
+            assert user_traceback(error) is error.__traceback__
+
+
+@pytest.mark.parametrize(
+    ("error", "bases"),
+    [
+        (BackendUnavailableError("x"), (FastparError, ValueError)),
+        (CallInProgressError("x"), (FastparError, RuntimeError)),
+        (ForkedRunError("x"), (FastparError, RuntimeError)),
+        (timeout_error("x"), (FastparError, TimeoutError)),
+    ],
+)
+def test_our_errors_are_also_what_users_already_catch(error, bases):
+    assert isinstance(error, bases) and all(isinstance(error, base) for base in bases)
+
+
+def test_a_timeout_is_multiprocessings_too_which_is_what_joblib_raises():
+    import multiprocessing
+
+    assert isinstance(timeout_error("x"), multiprocessing.TimeoutError)
