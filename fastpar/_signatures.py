@@ -64,6 +64,8 @@ def encode(signature: str) -> str:
         raise TypeError(f"{signature!r} is no signature: write for example 'double (double, void *)'")
     result, parameters = match.groups()
     inside = [] if parameters.strip() in ("", "void") else parameters.split(",")
+    if inside and inside[-1].strip() == "int __pyx_skip_dispatch":
+        inside.pop()  # Cython's, of cpdef functions; those of a module never look at it
     codes = [_type_code(text, signature) for text in (result, *inside)]
     return f"{codes[0]}({''.join(codes[1:])})"
 

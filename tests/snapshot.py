@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import threading
 import time
 import warnings

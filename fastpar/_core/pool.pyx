@@ -7,9 +7,11 @@ GIL but `raise_outcome` and `poll_signals`; all of it holds without one, on free
 
 from fastpar.errors import KernelError
 
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint32_t
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept  # what it sets is not for us to handle: see poll_signals
 
 cdef extern from *:
     """

@@ -18,6 +18,11 @@ from fastpar._signatures import encode
 from fastpar.errors import KernelError
 from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
 
+try:  # brings a BLAS of its own, with threads, that numba would otherwise load in the middle of a test
+    import scipy.linalg  # noqa: F401
+except ModuleNotFoundError:
+    pass
+
 LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
 SCHEDULES = ("auto", "static", "dynamic", "guided")
 
