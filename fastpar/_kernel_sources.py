@@ -1,7 +1,7 @@
 """Where the compiled functions are in the objects that users have: SciPy, ctypes, cffi, numba, Cython, capsules.
 
-Each reader takes one kind of object and returns what was found: address, signature, what its `void *data` points to, and
-whatever must be kept alive. None of these libraries is imported here unless the user has done so.
+Each reader takes one kind of object and returns what was found: address, signature, what its `void *data` points to,
+and whatever must be kept alive. None of these libraries is imported here unless the user has done so.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _from_numba(source: Any) -> Found:
 
 
 def _from_cffi(source: Any) -> Found:
-    import cffi
+    import cffi  # type: ignore[import-untyped]
 
     ffi = cffi.FFI()
     try:
@@ -123,7 +123,7 @@ def _ctypes_name(kind: Any) -> str:
         return f"{_ctypes_name(kind._type_)} *"
     if issubclass(kind, ctypes._SimpleCData) and kind._type_ in "ilq":
         return "int" if ctypes.sizeof(kind) == 4 else "int64_t"
-    return {"d": "double", "f": "float"}.get(getattr(kind, "_type_", ""), kind.__name__)
+    return {"d": "double", "f": "float"}.get(getattr(kind, "_type_", ""), str(kind.__name__))
 
 
 def data_address(data: Any) -> tuple[int, object]:
@@ -145,5 +145,5 @@ def data_address(data: Any) -> tuple[int, object]:
     if interface is not None:
         return interface["data"][0], data
     raise TypeError(
-        f"data of type {type(data).__name__} has no address: give an array, a ctypes or cffi object, or an address as int"
+        f"data of type {type(data).__name__} has no address: give an array, a ctypes or cffi object, or an address"
     )

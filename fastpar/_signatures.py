@@ -1,7 +1,7 @@
 """Signatures of C functions: what the several notations for them mean, in one short code.
 
-A code is a letter for the result and one for each parameter, ``d(dP)`` for ``double (double, void *)``. Pure text: nothing
-here looks at a function. Integers of 64 bits are one type, whatever they are called.
+A code is a letter for the result and one for each parameter, ``d(dP)`` for ``double (double, void *)``. Pure text:
+nothing here looks at a function. Integers of 64 bits are one type, whatever they are called.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _TYPES = {
     "int32_t": "i",
     "void": "v",
     "none": "v",
-    "bool": "?",
+    "Py_ssize_t": "l",
 } | dict.fromkeys(
-    "long int64 int64_t intptr_t ptrdiff_t npy_intp Py_ssize_t ssize_t intp npy_int64 long_long".split(), "l"
+    ("long", "long_long", "int64", "int64_t", "intp", "intptr_t", "ptrdiff_t", "npy_intp", "npy_int64", "ssize_t"), "l"
 )
 _POINTERS = {"d": "D", "f": "F", "i": "I", "l": "L", "v": "P"}
 _QUALIFIERS = re.compile(r"\b(const|volatile|restrict|__restrict__|__restrict|signed)\b")
@@ -90,4 +90,4 @@ def check(code: str, signature: str, call: str) -> None:
     """Refuse a kernel that a loop cannot call, before anything runs."""
     if _FITTING[call].fullmatch(code) is None:
         known = "\n    ".join(KNOWN[call])
-        raise TypeError(f"{call} cannot call a kernel of signature {signature!r}. Signatures that it can call:\n    {known}")
+        raise TypeError(f"{call} cannot call a kernel of signature {signature!r}. Signatures it can call:\n    {known}")

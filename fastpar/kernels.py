@@ -5,9 +5,9 @@
     parallel_for(k, n, data=array)                # k(i, data) for i in range(n)
     parallel_reduce(k, n, data=array, op="sum")   # the same number at any number of threads
 
-Cython code calls the same loops by `from fastpar.kernels cimport parallel_for`, C code through `fastpar.h`. Imported only
-when it is used. Any thread may call anything here, inside kernels' loops too. A child made by `os.fork` starts with a pool
-of its own.
+Cython code calls the same loops by `from fastpar.kernels cimport parallel_for`, C code through `fastpar.h`. Imported
+only when it is used. Any thread may call anything here, inside kernels' loops too. A child made by `os.fork` starts
+with a pool of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from time import monotonic
 from fastpar import config, cpu
 from fastpar._core.kernel import INITIAL, Kernel, Loop, run_for, run_map, run_reduce
 from fastpar._core.pool import __pyx_capi__  # noqa: F401 -- for those who look a function up by this module's name
-from fastpar._kernel_sources import data_address, find
+from fastpar._kernel_sources import Found, data_address, find
 from fastpar._signatures import check, encode
 from fastpar.errors import KernelError
 
@@ -71,7 +71,7 @@ def kernel(source: Any, signature: str | None = None, data: Any = None) -> Kerne
     if isinstance(source, Kernel):
         if data is None and signature is None:
             return source
-        found = (source.address, source.signature, source.data_address, source)
+        found = Found(source.address, source.signature, source.data_address, source)
     else:
         found = find(source)
     address, known, bound, owner = found
@@ -85,7 +85,7 @@ def kernel(source: Any, signature: str | None = None, data: Any = None) -> Kerne
     if data is not None and not code.endswith("P)"):
         raise TypeError(f"a function of signature {shown!r} takes no data: its last parameter is no `void *`")
     given, data_owner = data_address(data)
-    return Kernel(address, shown, code, given or bound, (owner, data_owner))
+    return Kernel(address, shown, code, given or bound, (owner, data_owner), as_ctypes_function)
 
 
 def kernel_map(
@@ -104,10 +104,10 @@ def kernel_map(
     Parameters
     ----------
     k : Kernel, or what `kernel` takes
-        ``double (double, ...)`` or ``float (float, ...)`` with 1 to 4 inputs and perhaps a ``void *`` at the end, for
-        elements; ``int (double *row, intptr_t n, double *out, void *data)`` for rows to numbers and
-        ``int (double *row, intptr_t n, double *out, intptr_t n_out, void *data)`` for rows to rows (SciPy's generic_filter
-        and generic_filter1d), where rows lie along the last axis.
+        For elements, ``double (double, ...)`` or ``float (float, ...)`` with 1 to 4 inputs and perhaps a ``void *`` at
+        the end. For rows to numbers, ``int (double *row, intptr_t n, double *out, void *data)``; for rows to rows,
+        ``int (double *row, intptr_t n, double *out, intptr_t n_out, void *data)`` (SciPy's generic_filter and
+        generic_filter1d). Rows lie along the last axis.
     *arrays : array
         Of one shape, float64 or float32 as the kernel says, with any strides; rows must be contiguous. No copy is made.
     out : array, optional
@@ -187,7 +187,7 @@ def parallel_for(
     Raises
     ------
     KernelError
-        If a call returned something else than 0: its index, or where its piece begins, and the status. The other threads
+        If a call returned something else than 0: its index, or where its piece begins, and the status. Other threads
         stop after the piece that they are in.
     """
     k = kernel(k) if type(k) is not Kernel else k
@@ -213,8 +213,8 @@ def parallel_reduce(
     Parameters
     ----------
     k : Kernel, or what `kernel` takes
-        ``double (int64_t i, void *data)``, ``double (int64_t i)``, or ``double (int64_t begin, int64_t end, void *data)``
-        for the result of a whole block.
+        ``double (int64_t i, void *data)``, ``double (int64_t i)``, or, for the result of a whole block,
+        ``double (int64_t begin, int64_t end, void *data)``.
     n : int
     data : optional
         See `parallel_for`.
@@ -268,9 +268,9 @@ def as_ctypes_function(k: Kernel) -> Any:
     """A kernel as a function that Python can call; its bound data is added."""
     import ctypes
 
-    pointers = {"D": ctypes.c_double, "F": ctypes.c_float, "I": ctypes.c_int, "L": ctypes.c_int64}
-    values = {"d": ctypes.c_double, "f": ctypes.c_float, "i": ctypes.c_int, "l": ctypes.c_int64, "v": None}
-    types: dict[str, Any] = values | {c: ctypes.POINTER(kind) for c, kind in pointers.items()} | {"P": ctypes.c_void_p}
+    numbers = {"d": ctypes.c_double, "f": ctypes.c_float, "i": ctypes.c_int, "l": ctypes.c_int64}
+    types: dict[str, Any] = {"v": None, "P": ctypes.c_void_p, **numbers}
+    types |= {code.upper(): ctypes.POINTER(number) for code, number in numbers.items()}
     result, parameters = k.code[0], k.code[2:-1]
     function = ctypes.CFUNCTYPE(types[result], *(types[code] for code in parameters))(k.address)
     if not parameters.endswith("P"):

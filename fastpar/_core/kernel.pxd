@@ -10,7 +10,8 @@ cdef class Kernel:
     cdef readonly str signature
     cdef readonly str code     # the signature in short: see fastpar.kernels
     cdef readonly object owner # keeps the function, and the data, alive
-    cdef object _function      # its ctypes function, made when it is first called
+    cdef object _make_callable # makes the next from the kernel
+    cdef object _function      # what Python calls; made when it is first called
 
 
 cdef class Loop:

@@ -1,9 +1,18 @@
+from collections.abc import Callable
 from typing import Any
 
 INITIAL: dict[str, float]
 
 class Kernel:
-    def __init__(self, address: int, signature: str, code: str, data: int, owner: object) -> None: ...
+    def __init__(
+        self,
+        address: int,
+        signature: str,
+        code: str,
+        data: int,
+        owner: object,
+        make_callable: Callable[[Kernel], Callable[..., Any]],
+    ) -> None: ...
     @property
     def address(self) -> int: ...
     @property

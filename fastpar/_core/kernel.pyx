@@ -69,12 +69,13 @@ cdef dict SCHEDULES = {"auto": FP_AUTO, "static": FP_STATIC, "dynamic": FP_DYNAM
 cdef class Kernel:
     """A compiled function that loops may call without the GIL; made by `fastpar.kernel`. Calling it calls the function."""
 
-    def __init__(self, uintptr_t address, str signature, str code, uintptr_t data, owner):
+    def __init__(self, uintptr_t address, str signature, str code, uintptr_t data, owner, make_callable):
         self.address = <void *>address
         self.data = <void *>data
         self.signature = signature
         self.code = code
         self.owner = owner
+        self._make_callable = make_callable
 
     @property
     def address(self):
@@ -88,9 +89,7 @@ cdef class Kernel:
 
     def __call__(self, *args):
         if self._function is None:
-            from fastpar.kernels import as_ctypes_function
-
-            self._function = as_ctypes_function(self)
+            self._function = self._make_callable(self)
         return self._function(*args)
 
     def __repr__(self):

@@ -1,5 +1,6 @@
 """Kernels from every source, mapped, looped over and reduced; against NumPy and the plain loop."""
 
+import contextlib
 import ctypes
 import ctypes.util
 import math
@@ -12,16 +13,15 @@ import time
 
 import numpy as np
 import pytest
+
 from fastpar import cpu, kernels
 from fastpar._core import pool
 from fastpar._signatures import encode
 from fastpar.errors import KernelError
 from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
 
-try:  # brings a BLAS of its own, with threads, that numba would otherwise load in the middle of a test
+with contextlib.suppress(ModuleNotFoundError):  # has a BLAS with threads, which numba would load amid a test
     import scipy.linalg  # noqa: F401
-except ModuleNotFoundError:
-    pass
 
 LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
 SCHEDULES = ("auto", "static", "dynamic", "guided")
@@ -104,7 +104,7 @@ def c(library):
 )
 def test_signatures_are_read(text, code):
     if code is None:
-        with pytest.raises(TypeError, match="signature|type"):
+        with pytest.raises(TypeError, match=r"signature|type"):
             encode(text)
     else:
         assert encode(text) == code
@@ -227,7 +227,7 @@ def test_elements(c, n_jobs, schedule):
         lambda a: a.T,
         lambda a: a[::2, ::-3],
         lambda a: np.broadcast_to(a[:1, :, None], (5, a.shape[1], 4)),
-        lambda a: np.asfortranarray(a),
+        np.asfortranarray,
         lambda a: a[0, 0],
         lambda a: a[:, None, :],
         lambda a: a.view(type("Subclass", (np.ndarray,), {})),
