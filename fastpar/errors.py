@@ -55,6 +55,46 @@ class KernelError(FastparError):
         return f"the kernel returned {self.code} at index {self.index}"
 
 
+class UnhashableError(FastparError, TypeError):
+    """`fastpar.hash` met an object that has no value to hash; the message names the path to it."""
+
+
+class PersistError(FastparError):
+    """A file could not be written or read by `dump` or `load`."""
+
+
+class ForeignFileError(PersistError, ValueError):
+    """The file was written neither by fastpar nor by joblib or pickle."""
+
+
+class CorruptFileError(PersistError, ValueError):
+    """The file's content does not match its checksums or breaks its format."""
+
+
+class TruncatedFileError(CorruptFileError, EOFError):
+    """The file ends before its content does."""
+
+
+class NewerFileError(PersistError, ValueError):
+    """The file has a format that this version of fastpar does not know yet."""
+
+
+class UntrustedFileError(PersistError, ValueError):
+    """The file names a global that `load(trusted=False)` refuses; the message names it."""
+
+
+class CodecUnavailableError(PersistError, ValueError):
+    """The compressor exists, but its package is not installed, or it is not registered."""
+
+
+class MemoryWriteWarning(UserWarning):
+    """A result could not be stored. It was returned all the same, and will be computed again."""
+
+
+class JobLibCollisionWarning(UserWarning):
+    """Two functions that the cache cannot tell apart share their results."""
+
+
 def add_task_note(error: BaseException, index: int, task: tuple[object, tuple[object, ...], dict[str, object]]) -> None:
     """Say on a task's own exception which task it was: PEP 678, shown below the traceback.
 

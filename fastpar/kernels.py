@@ -268,7 +268,7 @@ def as_ctypes_function(k: Kernel) -> Any:
     """A kernel as a function that Python can call; its bound data is added."""
     import ctypes
 
-    numbers = {"d": ctypes.c_double, "f": ctypes.c_float, "i": ctypes.c_int, "l": ctypes.c_int64}
+    numbers: dict[str, Any] = {"d": ctypes.c_double, "f": ctypes.c_float, "i": ctypes.c_int, "l": ctypes.c_int64}
     types: dict[str, Any] = {"v": None, "P": ctypes.c_void_p, **numbers}
     types |= {code.upper(): ctypes.POINTER(number) for code, number in numbers.items()}
     result, parameters = k.code[0], k.code[2:-1]

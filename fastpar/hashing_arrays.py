@@ -1,0 +1,195 @@
+"""Rules of `fastpar.hash` for arrays and frames: by content, whatever holds it.
+
+Each function takes an object of the library it is named for and describes it as `hashing.py` says. It is imported when
+the first such object is hashed, so the library is loaded by then.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastpar.hashing import BLOCK_BYTES, Description
+
+
+def class_name(kind: type) -> str:
+    """A class by its package and name: libraries move their classes between modules."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
+# -- numpy -----------------------------------------------------------------------------------------------------------
+
+
+def array(values: Any) -> Description:
+    """An array: its class, dtype, shape and values; the attributes that a subclass adds."""
+    kind = "numpy.ndarray" if type(values) is np.ndarray else class_name(type(values))
+    extra = None if kind == "numpy.ndarray" else _attributes(values)
+    plain = values.view(np.ndarray) if extra is not None or type(values) is not np.ndarray else values
+    parts: tuple[Any, ...] = (kind, extra, describe_dtype(plain.dtype), plain.shape)
+    if plain.dtype.hasobject or plain.dtype.kind == "T":
+        return "array", (*parts, plain.tolist()), None
+    if plain.dtype.names is not None and _has_padding(plain.dtype):
+        # The bytes between the fields hold anything.
+        return "array", (*parts, *(np.asarray(plain[name]) for name in plain.dtype.names)), None
+    return "array", parts, blocks(plain)
+
+
+def _attributes(values: Any) -> dict[str, Any] | None:
+    if isinstance(values, np.ma.MaskedArray):
+        return {"mask": np.ma.getmaskarray(values), "fill_value": values.fill_value, "data": values.filled()}
+    if isinstance(values, np.memmap):
+        return None  # its attributes tell where the values lie, not what they are
+    return dict(getattr(values, "__dict__", None) or {}) or None
+
+
+def blocks(values: Any) -> Iterator[Any]:
+    """The memory of an array in C order: in place when it is contiguous, else copied block by block."""
+    if values.size == 0 or values.dtype.itemsize == 0:
+        return
+    if values.flags.c_contiguous:
+        yield values.reshape(-1).view(np.uint8)
+        return
+    if values.shape[0] == 1 or values.nbytes <= BLOCK_BYTES:
+        for block in [values] if values.nbytes <= BLOCK_BYTES else values:
+            yield from blocks(np.ascontiguousarray(block) if values.nbytes <= BLOCK_BYTES else block)
+        return
+    rows = max(1, BLOCK_BYTES // (values.nbytes // values.shape[0]))
+    for start in range(0, values.shape[0], rows):
+        yield from blocks(values[start : start + rows])
+
+
+def _has_padding(dtype: Any) -> bool:
+    fields = [dtype.fields[name][0] for name in dtype.names]
+    nested = any(field.base.names is not None and _has_padding(field.base) for field in fields)
+    return nested or sum(field.itemsize for field in fields) != dtype.itemsize
+
+
+def describe_dtype(dtype: Any) -> Any:
+    """What makes two dtypes equal, in built-in types that no NumPy version changes."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return ("sub", describe_dtype(base), shape)
+    if dtype.names is None:
+        return dtype.str if dtype.kind != "T" else "T"
+    fields = [(name, describe_dtype(dtype.fields[name][0]), dtype.fields[name][1]) for name in dtype.names]
+    return ("struct", fields, dtype.itemsize, dtype.isalignedstruct)
+
+
+def scalar(value: Any) -> Description:
+    """A NumPy scalar: its class and the array of one value."""
+    if isinstance(value, (str, bytes)):
+        return "numpy scalar", (type(value).__name__, value[:]), None
+    return "numpy scalar", (describe_dtype(value.dtype), np.asarray(value)), None
+
+
+def dtype(kind: Any) -> Description:
+    return "dtype", (describe_dtype(kind),), None
+
+
+def ufunc(function: Any) -> Description:
+    return "ufunc", (function.__name__,), None
+
+
+def generator(source: Any) -> Description:
+    return "random generator", (source.bit_generator.state,), None
+
+
+def random_state(source: Any) -> Description:
+    return "random state", (source.get_state(legacy=False),), None
+
+
+# -- pandas ----------------------------------------------------------------------------------------------------------
+
+
+def frame(table: Any) -> Description:
+    """A frame by its columns: how pandas groups them into blocks does not count."""
+    columns = tuple(table.iloc[:, position].array for position in range(table.shape[1]))
+    return "frame", (class_name(type(table)), table.index, table.columns, table.attrs, *map(column, columns)), None
+
+
+def series(values: Any) -> Description:
+    return "series", (class_name(type(values)), values.index, values.name, values.attrs, column(values.array)), None
+
+
+def index(values: Any) -> Description:
+    """An index by its values and names; a RangeIndex equals the index that spells it out."""
+    if values.nlevels > 1:
+        levels = tuple(column(values.get_level_values(level).array) for level in range(values.nlevels))
+        return "multi-index", (list(values.names), *levels), None
+    frequency = getattr(values, "freqstr", None)
+    return "index", (values.name, frequency, column(values.array)), None
+
+
+def extension_array(values: Any) -> Description:
+    return "pandas array", (column(values),), None
+
+
+def column(values: Any) -> tuple[Any, ...]:  # noqa: PLR0911 - one return a kind of array
+    """The dtype and content of one pandas array, independent of how it is stored."""
+    pd: Any = sys.modules["pandas"]
+
+    kind = values.dtype
+    if isinstance(kind, np.dtype) and kind.kind != "O":
+        return (describe_dtype(kind), np.asarray(values))
+    if isinstance(kind, pd.CategoricalDtype):
+        return ("category", column(values.categories.array), kind.ordered, np.asarray(values.codes, dtype=np.int64))
+    if isinstance(kind, pd.DatetimeTZDtype):
+        return (str(kind), np.asarray(values.astype("int64")))
+    missing = np.asarray(pd.isna(values), dtype=bool)
+    if isinstance(kind, pd.SparseDtype):
+        return (str(kind), missing, column(pd.array(values.to_dense(), dtype=kind.subtype)))
+    if isinstance(kind, pd.StringDtype):
+        return (f"string[{type(kind.na_value).__name__}]", _items(values, missing))
+    if hasattr(kind, "numpy_dtype"):  # masked: what lies under a missing value is arbitrary
+        zero = np.zeros(1, dtype=kind.numpy_dtype)[0]
+        return (str(kind), missing, values.to_numpy(dtype=kind.numpy_dtype, na_value=zero))
+    return (str(kind), _items(values, missing))
+
+
+def _items(values: Any, missing: Any) -> list[Any]:
+    """The items as Python objects; a missing one by its type: None, nan and NA differ, one nan equals another."""
+    items: list[Any] = np.asarray(values, dtype=object).tolist()
+    for position in np.flatnonzero(missing).tolist():
+        items[position] = ("missing", type(items[position]).__name__)
+    return items
+
+
+# -- scipy, polars, torch --------------------------------------------------------------------------------------------
+
+
+def sparse(matrix: Any) -> Description:
+    """A sparse array by format, shape and its canonical entries: sorted, without duplicates, indices as int64."""
+    parts = (type(matrix).__name__, matrix.shape, describe_dtype(matrix.dtype))
+    if matrix.format in ("csr", "csc", "bsr"):
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        fields = (matrix.data, matrix.indices.astype(np.int64, copy=False), matrix.indptr.astype(np.int64, copy=False))
+        return "sparse", (*parts, *fields), None
+    entries = matrix.tocoo(copy=True)
+    entries.sum_duplicates()
+    indices = getattr(entries, "coords", None) or (entries.row, entries.col)
+    return "sparse", (*parts, entries.data, *(i.astype(np.int64, copy=False) for i in indices)), None
+
+
+def polars_frame(table: Any) -> Description:
+    return "polars frame", tuple(table.get_columns()), None
+
+
+def polars_series(values: Any) -> Description:
+    """A series by name, dtype and values, however they are chunked."""
+    kind = values.dtype
+    if kind.is_numeric() and not kind.is_decimal() and values.null_count() == 0:
+        return "polars series", (values.name, str(kind), np.asarray(values.to_numpy())), None
+    return "polars series", (values.name, str(kind), values.to_list()), None
+
+
+def tensor(values: Any) -> Description:
+    """A dense tensor by dtype, shape and values, wherever it is stored."""
+    torch: Any = sys.modules["torch"]
+    plain = values.detach().cpu().resolve_conj().resolve_neg()
+    bits = plain.view(torch.int16) if plain.dtype is torch.bfloat16 else plain
+    return "tensor", (class_name(type(values)), str(values.dtype), bits.numpy()), None

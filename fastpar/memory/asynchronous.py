@@ -1,0 +1,92 @@
+"""Coroutine functions with a cache. A miss does not block the event loop: threads of its pool wait for others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+from fastpar.memory.entries import MISSING
+from fastpar.memory.flights import join, land
+from fastpar.memory.memorized import MemorizedFunc
+from fastpar.memory.results import MemorizedResult
+
+__all__ = ["AsyncMemorizedFunc"]
+
+
+class AsyncMemorizedFunc(MemorizedFunc):
+    """`MemorizedFunc` of a coroutine function: calls, `call` and `call_and_shelve` are awaited."""
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        folder, digest = self._identity.generation, self._digest(args, kwargs)
+        value = self._look(folder, digest)
+        if value is MISSING:
+            return await self._compute_once(folder, digest, args, kwargs)
+        self._counters.hits += 1
+        return value
+
+    async def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+        """Compute whether or not the result is stored, store it, and return it with its metadata."""
+        return await self._compute_async(self._identity.generation, self._digest(args, kwargs), args, kwargs)
+
+    async def call_and_shelve(self, *args: Any, **kwargs: Any) -> MemorizedResult:  # type: ignore[override]
+        """Call, and return a small reference to the stored result."""
+        folder, digest = self._identity.generation, self._digest(args, kwargs)
+        if self._is_stored(folder, digest):
+            self._counters.hits += 1
+        else:
+            await self._compute_once(folder, digest, args, kwargs)
+        return self._reference(folder, digest)
+
+    async def _compute_once(self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`flights.compute_once`, with a task as the owner."""
+        key = (self.store_backend.location, folder, digest)
+        owner = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        while True:
+            flight, leads = join(key, owner)
+            if leads:
+                try:
+                    return await self._lead(folder, digest, args, kwargs)
+                finally:
+                    land(key, flight)
+            if flight.owner is owner:
+                return (await self._compute_async(folder, digest, args, kwargs))[0]
+            self._counters.count_wait()
+            await loop.run_in_executor(None, flight.landed.wait)
+            value = self._look(folder, digest)
+            if value is not MISSING:
+                self._counters.hits += 1
+                return value
+
+    async def _lead(self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        lease = self.store_backend.lease(folder, digest)
+        await _enter(lease)
+        try:
+            value = self._look(folder, digest)
+            if value is not MISSING:
+                self._counters.hits += 1
+                return value
+            value, _ = await self._compute_async(folder, digest, args, kwargs)
+            return self._as_stored(folder, digest, value)
+        finally:
+            lease.__exit__(None, None, None)
+
+    async def _compute_async(
+        self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        self._announce(args, kwargs)
+        started = time.perf_counter()
+        value = await self.func(*args, **kwargs)
+        return value, self._keep(folder, digest, value, time.perf_counter() - started, args, kwargs)
+
+
+async def _enter(lease: AbstractContextManager[Any]) -> None:
+    """Enter in a thread, for it may wait. Cancelled meanwhile: given back as soon as it is had."""
+    entering = asyncio.get_running_loop().run_in_executor(None, lease.__enter__)
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(lambda _: lease.__exit__(None, None, None))
+        raise

@@ -1,0 +1,75 @@
+"""Which globals a pickle may name when its file is not trusted, and what files call things that have moved since.
+
+`ALLOWED` is a list of what cannot do harm when called with any arguments: constructors of numbers, dates and
+containers. It holds no function that takes a function, and no class whose instances run code of the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpar.errors import UntrustedFileError
+
+__all__ = ["Sealed", "check", "moved"]
+
+ALLOWED = frozenset(
+    {
+        ("builtins", "complex"),
+        ("builtins", "range"),
+        ("builtins", "slice"),
+        ("collections", "OrderedDict"),
+        ("collections", "deque"),
+        ("datetime", "date"),
+        ("datetime", "datetime"),
+        ("datetime", "time"),
+        ("datetime", "timedelta"),
+        ("datetime", "timezone"),
+        ("decimal", "Decimal"),
+        ("fractions", "Fraction"),
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("numpy", "matrix"),
+        ("numpy", "recarray"),
+        ("numpy.rec", "recarray"),
+        ("numpy", "record"),
+        ("uuid", "UUID"),
+    }
+)
+
+
+def check(module: str, name: str) -> None:
+    """Raise `UntrustedFileError` unless `module.name` is allowed."""
+    if (module, name) not in ALLOWED:
+        raise UntrustedFileError(
+            f"The file names {module}.{name}, which load(trusted=False) refuses: it takes arrays, numbers, strings, "
+            "dates and containers. Load it without trusted=False if you know who wrote it."
+        )
+
+
+class Sealed:
+    """A function that a pickle may call and nothing else: not read, not changed."""
+
+    __slots__ = ("__call",)
+
+    def __init__(self, function: Any) -> None:
+        self.__call = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self.__call(*args)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a sealed function cannot be pickled")
+
+    def __setstate__(self, state: Any) -> None:
+        raise UntrustedFileError("The file tries to change a function of fastpar.")
+
+
+def moved(module: str) -> str:
+    """The module that holds now what a file of another NumPy or Python calls by an older or newer name."""
+    if module.startswith(("numpy.core", "numpy._core")):
+        import numpy
+
+        old, new = "numpy.core", "numpy._core"
+        is_new = int(numpy.__version__.partition(".")[0]) >= 2
+        return module.replace(old, new, 1) if is_new else module.replace(new, old, 1)
+    return {"pathlib._local": "pathlib"}.get(module, module)
