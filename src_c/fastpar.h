@@ -209,6 +209,10 @@ static const fp_table *fp_api;
 /* Needs the GIL. -1 with a Python exception set: fastpar is missing, or older than this header. */
 static inline int fp_import(void)
 {
+    PyObject *module = PyImport_ImportModule("fastpar._core.pool"); /* PyCapsule_Import finds what is imported */
+    if (module == NULL)
+        return -1;
+    Py_DECREF(module);
     const fp_table *table = (const fp_table *)PyCapsule_Import(FP_CAPSULE, 0);
     if (table == NULL)
         return -1;

@@ -1,0 +1,33 @@
+"""What the loops compute, against NumPy."""
+
+import loops
+import numpy as np
+
+
+def test_distances():
+    x, y = np.random.default_rng(0).random((2, 1_000_000))
+    np.testing.assert_allclose(loops.distances(x, y), np.hypot(x, y))
+
+
+def test_an_error_has_an_index():
+    x = np.ones(100_000)
+    x[70_000] = np.nan
+    try:
+        loops.distances(x, x)
+    except Exception as error:
+        assert (type(error).__name__, error.index, error.code) == ("KernelError", 70_000, 1)
+    else:
+        raise AssertionError("no error")
+
+
+def test_total():
+    values = np.random.default_rng(0).random(1_000_003)
+    assert loops.total(values) == loops.total(values)
+    np.testing.assert_allclose(loops.total(values), values.sum())
+
+
+if __name__ == "__main__":
+    test_distances()
+    test_an_error_has_an_index()
+    test_total()
+    print("ok")
