@@ -7,9 +7,12 @@ their buffers until it ends.
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_Occurred
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memset
 
+from fastpar._core cimport threads
 from fastpar._core.pool cimport (
     FP_AUTO,
     FP_DONE,
@@ -32,6 +35,7 @@ from fastpar._core.pool cimport (
     poll_signals,
     raise_outcome,
 )
+from fastpar._core.tasks cimport Batch
 
 cdef extern from *:
     """
@@ -417,3 +421,70 @@ cdef object _empty(const Py_buffer *like, int n_dims, str format):
     import numpy as np
 
     return np.empty(_shape(like)[:n_dims], format)
+
+
+# ------------------------------------------------------------------------------------------------- tasks of Parallel
+
+
+cdef Py_ssize_t gather(Batch batch, Py_ssize_t first, Py_ssize_t n_args, double *values) except -1:
+    """The arguments of the tasks from `first` on that are alike, one row each with room for the result; how many."""
+    cdef object kernel = batch.task(first)[0]
+    cdef Py_ssize_t i, n = 0
+    cdef tuple task, args
+    for n in range(batch.n - first):
+        task = batch.task(first + n)
+        args = task[1]
+        if task[0] is not kernel or len(<dict>task[2]) > 0 or PyTuple_GET_SIZE(args) != n_args:
+            return n
+        for i in range(n_args):
+            if type(args[i]) is not float and type(args[i]) is not int:
+                return n  # the ordinary call knows what to do, or what to say
+            values[i + 1] = args[i]
+        values += n_args + 1
+    return batch.n - first
+
+
+cdef Py_ssize_t run_gathered(Batch batch, Py_ssize_t first, Kernel kernel, Py_ssize_t n_args, double *values) except -1:
+    cdef Py_ssize_t i, n = gather(batch, first, n_args, values)
+    cdef fp_map map
+    cdef fp_chunk chunk
+    map.kernel = <void (*)() noexcept nogil>kernel.address
+    map.data = kernel.data
+    map.takes_data = kernel.code.endswith("P)")
+    map.is_float = False
+    map.kind = FP_MAP_ELEMENTS
+    map.n_inputs = n_args
+    map.n_dims = 1
+    map.shape[0] = n
+    map.out.first = <char *>values
+    map.out.strides[0] = (n_args + 1) * sizeof(double)
+    for i in range(n_args):
+        map.inputs[i].first = <char *>(values + i + 1)
+        map.inputs[i].strides[0] = map.out.strides[0]
+    memset(&chunk, 0, sizeof(chunk))
+    chunk.end = n
+    with nogil:
+        fp_map_run(<void *>&chunk, &map)
+    for i in range(n):
+        batch.set_result(first + i, values[i * (n_args + 1)])
+    return n
+
+
+cdef Py_ssize_t run_tasks(Batch batch, Py_ssize_t first) except -1:
+    """See threads.pxd. Kernels of doubles alone; the others' calls release the GIL one by one."""
+    cdef Kernel kernel = batch.task(first)[0]
+    cdef Py_ssize_t n_args = len(kernel.code) - 3 - kernel.code.endswith("P)")
+    cdef double *values
+    if kernel.code[0] != "d" or not 1 <= n_args <= 4 or kernel.code.count("d") != n_args + 1:
+        return 0
+    values = <double *>PyMem_RawMalloc((batch.n - first) * (n_args + 1) * sizeof(double))
+    if values == NULL:
+        return 0
+    try:
+        return run_gathered(batch, first, kernel, n_args, values)
+    finally:
+        PyMem_RawFree(values)
+
+
+threads.kernel_type = Kernel
+threads.run_kernels = run_tasks

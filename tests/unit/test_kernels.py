@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from fastpar import cpu, kernels
+from fastpar import Parallel, cpu, delayed, kernels
 from fastpar._core import pool
 from fastpar._signatures import encode
 from fastpar.errors import KernelError
@@ -419,6 +419,29 @@ def test_inside_a_worker_the_share_of_cpus_counts():
         assert kernels._n_threads(3) == 3
     finally:
         cpu.leave_share(token)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_tasks_of_parallel_may_be_kernels(c, n_jobs):
+    fma3 = c("fma3", "double (double, double, double)")
+    tasks = [(fma3, (i, 2.0, 0.5), {}) for i in range(3000)]
+    tasks[1500:1500] = [(math.sqrt, (16,), {}), (c("itself", "double (int64_t)"), (7,), {})]
+    expected = [function(*args) for function, args, _ in tasks]
+    assert Parallel(n_jobs, "threading")(tasks) == expected
+    assert Parallel(n_jobs, "threading")(delayed(kernel(LIBM.sqrt, "double (double)"))(i * i) for i in range(5)) == [
+        0.0,
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+    ]
+
+
+def test_a_wrong_argument_names_its_task(c):
+    twice = c("twice", "double (double)")
+    with pytest.raises(ctypes.ArgumentError) as caught:
+        Parallel(2, "threading")(delayed(twice)("x" if i == 777 else i) for i in range(1000))
+    assert "in task 777 of fastpar.Parallel" in caught.value.__notes__[0]
 
 
 def test_a_kernel_does_not_travel():
