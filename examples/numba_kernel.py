@@ -5,8 +5,9 @@
 """
 
 import numpy as np
-from fastpar.kernels import kernel, kernel_map, parallel_for
 from numba import carray, cfunc, types
+
+from fastpar.kernels import kernel, kernel_map, parallel_for
 
 N = 100_000
 

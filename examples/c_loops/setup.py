@@ -5,8 +5,9 @@
     python test_mandelbrot.py
 """
 
-import fastpar
 from setuptools import Extension, setup
+
+import fastpar
 
 setup(
     name="c_loops",
