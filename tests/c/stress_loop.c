@@ -35,6 +35,7 @@ enum { MAX_THIEVES = 8 };
 static fp_deque deque;
 static _Atomic int n_taken_of[1 << 16];
 static _Atomic bool is_over;
+static _Atomic bool was_stolen_from;
 
 /* The depth is the number of the ticket, the root its complement: a torn ticket shows. */
 static void note_taken(const fp_ticket *ticket)
@@ -55,6 +56,7 @@ static void *steal_all(void *argument)
         CHECK(n_stolen == 0 || ticket.depth > latest);
         latest = ticket.depth;
         n_stolen++;
+        atomic_store(&was_stolen_from, true);
         note_taken(&ticket);
     }
     *(size_t *)argument = n_stolen;
@@ -70,7 +72,8 @@ static void stampede(void)
     atomic_store(&is_over, false);
     for (long i = 0; i < options.threads; i++)
         thieves[i] = thread_start(steal_all, &n_stolen[i]);
-    while (n_pushed < (size_t)options.iterations) {
+    atomic_store(&was_stolen_from, false);
+    while (n_pushed < (size_t)options.iterations || !atomic_load(&was_stolen_from)) { /* thieves may be slow to come */
         fp_ticket ticket = {NULL, ~(uintptr_t)n_pushed, n_pushed};
         if (random_below(&random, 3) > 0)
             n_pushed += fp_deque_push_owner(&deque, &ticket);

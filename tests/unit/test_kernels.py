@@ -20,8 +20,10 @@ from fastpar._signatures import encode
 from fastpar.errors import KernelError
 from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
 
-with contextlib.suppress(ModuleNotFoundError):  # has a BLAS with threads, which numba would load amid a test
-    import scipy.linalg  # noqa: F401
+with contextlib.suppress(ModuleNotFoundError):  # numba would load it amid a test, and it has a BLAS with threads
+    import scipy.linalg
+
+    scipy.linalg.blas.dgemm(1.0, np.ones((256, 256)), np.ones((256, 256)))  # which start at their first use
 
 LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
 SCHEDULES = ("auto", "static", "dynamic", "guided")
