@@ -1,6 +1,5 @@
 """Kernels from every source, mapped, looped over and reduced; against NumPy and the plain loop."""
 
-import contextlib
 import ctypes
 import ctypes.util
 import math
@@ -19,11 +18,6 @@ from fastpar._core import pool
 from fastpar._signatures import encode
 from fastpar.errors import KernelError
 from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
-
-with contextlib.suppress(ModuleNotFoundError):  # numba would load it amid a test, and it has a BLAS with threads
-    import scipy.linalg
-
-    scipy.linalg.blas.dgemm(1.0, np.ones((256, 256)), np.ones((256, 256)))  # which start at their first use
 
 LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
 SCHEDULES = ("auto", "static", "dynamic", "guided")
@@ -132,30 +126,13 @@ def from_capsule():
     return kernel(new(ctypes.cast(LIBM.sqrt, ctypes.c_void_p), b"double (double)", None))
 
 
-def from_scipy():
-    scipy = pytest.importorskip("scipy")
-    function = ctypes.CDLL(ctypes.util.find_library("m")).sqrt
-    function.argtypes, function.restype = [ctypes.c_double], ctypes.c_double
-    return kernel(scipy.LowLevelCallable(function))
-
-
-def from_cython():
-    pytest.importorskip("scipy.special.cython_special")
-    return kernel("scipy.special.cython_special:cbrt")
-
-
 def from_cffi():
     ffi = pytest.importorskip("cffi").FFI()
     ffi.cdef("double sqrt(double);")
     return kernel(ffi.addressof(ffi.dlopen(ctypes.util.find_library("m")), "sqrt"))
 
 
-def from_numba():
-    numba = pytest.importorskip("numba")
-    return kernel(numba.cfunc("float64(float64)")(lambda x: x**0.5))
-
-
-SOURCES = [from_ctypes, from_ctypes_and_signature, from_capsule, from_scipy, from_cffi, from_numba]
+SOURCES = [from_ctypes, from_ctypes_and_signature, from_capsule, from_cffi]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -168,12 +145,36 @@ def test_a_kernel_from_every_source(make):
     np.testing.assert_array_equal(kernel_map(root, x), np.sqrt(x))
 
 
-def test_a_kernel_by_name():
-    from_cython()
-    k = kernel("scipy.special.cython_special:j0")
-    assert k(0.0) == 1.0
-    with pytest.raises(TypeError, match="exports no cdef function 'nonsense'"):
-        kernel("scipy.special.cython_special:nonsense")
+#: In interpreters of their own: these bring a BLAS, whose threads come and go as they like.
+SOURCES_ELSEWHERE = {
+    "scipy": """
+import ctypes, ctypes.util, scipy
+sqrt = ctypes.CDLL(ctypes.util.find_library("m")).sqrt
+sqrt.argtypes, sqrt.restype = [ctypes.c_double], ctypes.c_double
+k = kernel(scipy.LowLevelCallable(sqrt))
+""",
+    "numba": """
+import numba
+k = kernel(numba.cfunc("float64(float64)")(lambda x: x**0.5))
+""",
+    "scipy.special": """
+try:
+    kernel("scipy.special.cython_special:nonsense")
+except TypeError as error:
+    assert "exports no cdef function 'nonsense'" in str(error)
+k = kernel("scipy.special.cython_special:j0")
+assert k(0.0) == 1.0
+from math import sqrt as k
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOURCES_ELSEWHERE)
+def test_a_kernel_from_a_package(name, python):
+    pytest.importorskip(name.partition(".")[0])
+    code = f"from fastpar.kernels import kernel, kernel_map\n{SOURCES_ELSEWHERE[name]}\nprint(k(6.25))"
+    assert python.out(code) == "2.5\n"
 
 
 @pytest.mark.parametrize(
@@ -411,6 +412,7 @@ def test_a_forked_child_has_a_pool_of_its_own(c):
         parallel_for(mark, 50_000, counts, n_jobs=3)
         os._exit(0 if empty and (counts == 1).all() else 1)
     assert os.waitpid(child, 0)[1] == 0
+    np.dot(np.ones((256, 256)), np.ones((256, 256)))  # BLAS ended its threads at the fork: start them again
 
 
 def test_inside_a_worker_the_share_of_cpus_counts():
