@@ -17,7 +17,19 @@ PACKAGE = Path(fastpar.__file__).parent
 LAYERS = (
     ("errors",),
     ("_core",),
-    ("cpu", "config", "logger", "arrays", "hashing", "wrapping", "progress", "persist", "kernels_capi"),
+    (
+        "cpu",
+        "config",
+        "logger",
+        "arrays",
+        "hashing",
+        "hashing_arrays",
+        "fingerprint",
+        "wrapping",
+        "progress",
+        "persist",
+        "kernels_capi",
+    ),
     ("engines",),
     ("runloop", "memory"),
     ("parallel", "kernels"),
@@ -140,8 +152,8 @@ def test_engines_never_see_parallel(path):
 
 
 def test_the_reader_of_imports_sees_what_is_there():
-    found = {imported for imported, _ in imports_of(PACKAGE / "_core" / "threads.pyx")}
-    assert {"_core.dispatch", "_core.capi", "errors"} <= found
+    found = {imported for imported, _ in imports_of(PACKAGE / "_core" / "dispatch.pxd")}
+    assert {"_core.batching", "_core.capi"} <= found
     assert ("runloop", True) in set(imports_of(PACKAGE / "parallel.py"))
 
 
