@@ -236,7 +236,7 @@ static fp_shared_span *largest_span(const struct fp_loop *loop)
 }
 
 /* For a member whose own span is empty. */
-static bool steal(const struct part *part)
+static bool steal(struct part *part)
 {
     fp_shared_span *largest;
     fp_span stolen;
@@ -246,6 +246,7 @@ static bool steal(const struct part *part)
             return false;
     } while (!fp_span_steal_thief(largest, &stolen));
     fp_span_set_owner(&part->member->span, stolen);
+    part->piece = part->least_piece = 1; /* other indices, perhaps of another kind: what was learned may be wrong */
     return true;
 }
 
