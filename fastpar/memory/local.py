@@ -89,7 +89,6 @@ class LocalStore(Store):
         part, descriptor = self._new_part()
         try:
             with open(descriptor, "wb", buffering=1 << 16) as file:
-                _lock(descriptor)
                 yield file
                 file.flush()
                 os.close(os.dup(descriptor))  # network file systems tell at a close that the disk is full
@@ -100,6 +99,14 @@ class LocalStore(Store):
             raise
 
     def _new_part(self) -> tuple[str, int]:
+        """A file to write, locked as ours. A `sweep` may find it before the lock does: then another."""
+        while True:
+            part, descriptor = self._created_part()
+            if _lock(descriptor) and os.fstat(descriptor).st_nlink:
+                return part, descriptor
+            os.close(descriptor)
+
+    def _created_part(self) -> tuple[str, int]:
         part = f"{self._parts}/{os.urandom(8).hex()}"
         try:
             return part, os.open(part, _CREATE, 0o666)
@@ -204,11 +211,16 @@ def _offset(folder: str, digest: str) -> int:
     return xxh3_64_intdigest(f"{folder}/{digest}".encode()) >> 2
 
 
-def _lock(descriptor: int) -> None:
-    """Tell others that a part is being written. Where that cannot be told, nobody sweeps."""
+def _lock(descriptor: int) -> bool:
+    """Tell others that a part is being written; False if one has it. Where that cannot be told, nobody sweeps."""
     if fcntl is not None:
-        with suppress(OSError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return True
 
 
 def _remove_abandoned(path: str) -> int:

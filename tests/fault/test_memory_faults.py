@@ -399,3 +399,20 @@ def test_another_python_loads_a_pickled_memory(location):
     for path in pythons:
         done = subprocess.run([path, "-c", code], capture_output=True, text=True)
         assert done.stdout == "2\n", done.stderr
+
+
+def test_a_part_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """1. A writer creates its part. 2. Another's sweep finds it unlocked and removes it. 3. The writer locks it."""
+    store = local.LocalStore(str(tmp_path), {})
+    create, sweeps = store._created_part, iter([store.sweep])
+
+    def swept():
+        made = create()
+        next(sweeps, int)()
+        return made
+
+    monkeypatch.setattr(store, "_created_part", swept)
+    with store.write("folder", "0" * 32) as file:
+        file.write(b"kept")
+    assert next(sweeps, None) is None
+    assert [entry.digest for entry in store.entries()] == ["0" * 32]
