@@ -144,6 +144,8 @@ class TestOwnGenerator:
 
         def task():
             ready.wait()
+            while not box[0].gi_running:  # read by us first, it would wait for this very task
+                pass
             return next(box[0])
 
         box.append(Parallel(n_jobs=2, return_as="generator", timeout=60)([delayed(task)()]))
