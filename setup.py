@@ -20,7 +20,10 @@ DEBUG = os.environ.get("FASTPAR_DEBUG", "0") not in ("", "0")
 C_CLOCK = ["fp_check.c", "fp_os_linux.c", "fp_os_posix.c"]
 C_PARKING = [*C_CLOCK, "fp_park.c"]
 C_SOURCES = {
+    "fastpar._core.channel": C_CLOCK,
     "fastpar._core.dispatch": [*C_PARKING, "fp_queue.c"],
+    "fastpar._core.labor": C_CLOCK,
+    "fastpar._core.remote": [*C_PARKING, "fp_queue.c"],
     "fastpar._core.slots": C_CLOCK,
     "fastpar._core.source": C_CLOCK,
     "fastpar._core.threads": C_PARKING,

@@ -245,7 +245,7 @@ def parse_verbose(verbose: Number) -> Number:
     return max(0, +number)  # the sign turns True into 1
 
 
-def parse_timeout(timeout: float | None) -> float | None:
+def parse_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     """Return the seconds a task may take, or None for no limit.
 
     Raises
@@ -259,10 +259,10 @@ def parse_timeout(timeout: float | None) -> float | None:
         return None
     wanted = "a number of seconds or None"
     if isinstance(timeout, bool):
-        raise _wrong_type("timeout", timeout, wanted)
-    seconds = float(_number("timeout", timeout, wanted))
+        raise _wrong_type(name, timeout, wanted)
+    seconds = float(_number(name, timeout, wanted))
     if seconds <= 0:
-        raise ValueError(f"timeout must be positive, got {timeout!r}; write timeout=None for no limit")
+        raise ValueError(f"{name} must be positive, got {timeout!r}; write {name}=None for no limit")
     return None if seconds == inf else seconds
 
 

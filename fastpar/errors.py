@@ -143,3 +143,59 @@ def timeout_error(message: str) -> Exception:
         """A task took longer than `timeout`."""
 
     return TaskTimeoutError(message)
+
+
+class RemoteTaskError(FastparError, RuntimeError):
+    """A task raised an exception that cannot be sent to this process: its type and text, in place of itself.
+
+    Attributes
+    ----------
+    type_name : str
+        Module and name of the exception's class.
+    text : str
+        What it said.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}" if self.text else self.type_name
+
+
+class RemoteTraceback(Exception):  # noqa: N818 -- the cause that is shown above an exception from a worker, never raised
+    """The traceback of an exception in the worker process, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"in the worker process\n{self.text.rstrip()}"
+
+
+class TaskPicklingError(FastparError, TypeError):
+    """An argument or a result cannot be sent between processes; the message names the part that cannot."""
+
+
+class TerminatedWorkerError(FastparError, RuntimeError):
+    """A worker process ended while it had a task: killed, crashed, or out of memory.
+
+    Attributes
+    ----------
+    exitcode : int or None
+        As in `subprocess`: negative for a signal. None: not known.
+    """
+
+    def __init__(self, message: str, exitcode: int | None = None) -> None:
+        super().__init__(message, exitcode)
+        self.exitcode = exitcode
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WorkerStartError(FastparError, OSError):
+    """A worker process could not be started."""

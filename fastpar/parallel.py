@@ -24,10 +24,12 @@ from fastpar.engines.active import (
     parallel_config,
     register_parallel_backend,
 )
+from fastpar.engines.attempts import make_attempt
 from fastpar.engines.backend import (
     AutoBatchingMixin,
     FallbackToBackend,
     ParallelBackendBase,
+    ProcessBackend,
     SequentialBackend,
     ThreadingBackend,
 )
@@ -65,7 +67,21 @@ __all__ = [
 
 #: Options of joblib's process backends. Where tasks run in threads they have no meaning, and no effect.
 PROCESS_OPTIONS = frozenset(
-    {"context", "env", "idle_worker_timeout", "initargs", "initializer", "kill_workers", "maxtasksperchild", "reuse"}
+    {
+        "context",
+        "env",
+        "idle_worker_timeout",
+        "initargs",
+        "initializer",
+        "kill_workers",
+        "max_tasks_per_worker",
+        "max_worker_memory",
+        "maxtasksperchild",
+        "preload",
+        "reuse",
+        "start_method",
+        "task_timeout",
+    }
 )
 
 
@@ -103,6 +119,13 @@ class Parallel(Logger):
     progress : bool, 'tqdm' or callable, optional
         True: a progress bar on stderr. ``"tqdm"``: one of tqdm. A callable is called with ``(done, total, failed)``,
         total being None while it is not known.
+    on_error : {'raise', 'return'}
+        What a task's exception does: it ends the call; or a `TaskFailure` takes the place of the result, and the
+        call goes on.
+    retries : int
+        How often a task that has failed is tried again, before that. Also one whose worker process has died. Default 0.
+    task_timeout : float, optional
+        Seconds that one task may run; past them its worker is killed and replaced. Worker processes only.
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs
@@ -150,6 +173,9 @@ class Parallel(Logger):
         require: str | None | Default = DEFAULTS.require,
         *,
         progress: bool | str | Callable[[int, int | None, int], object] | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        retries: int = 0,
+        task_timeout: float | None = None,
         **backend_kwargs: Any,
     ) -> None:
         super().__init__()
@@ -175,6 +201,8 @@ class Parallel(Logger):
         if self.return_generator and not active.supports_return_generator:
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = parse_progress(progress)
+        self._attempt = make_attempt(on_error, retries)
+        self._check_task_timeout(task_timeout, backend_kwargs)
         self._backend_kwargs = self._resolve_options(
             settings,
             backend_kwargs,
@@ -198,6 +226,15 @@ class Parallel(Logger):
         config.parse_n_jobs(value, 1)  # 0 is an error here already, not when it is called
         return int(value)
 
+    def _check_task_timeout(self, task_timeout: float | None, backend_kwargs: dict[str, Any]) -> None:
+        if config.parse_timeout(task_timeout, "task_timeout") is not None:
+            if not isinstance(self._backend, ProcessBackend):
+                raise ValueError(
+                    f"task_timeout= needs workers that can be killed, {type(self._backend).__name__} has none: "
+                    "use backend='processes'"
+                )
+            backend_kwargs["task_timeout"] = task_timeout
+
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
         self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
@@ -206,7 +243,7 @@ class Parallel(Logger):
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
         config.parse_choice("mmap_mode", options["mmap_mode"])
-        if given and isinstance(self._backend, (ThreadingBackend, SequentialBackend)):
+        if given and isinstance(self._backend, (ProcessBackend, ThreadingBackend, SequentialBackend)):
             _check_options(given)
         return options | given
 
@@ -308,6 +345,8 @@ class Parallel(Logger):
         n_workers = self._n_managed or self._configure_backend()
         self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None  # type: ignore[arg-type]
         call.start_reporting(type(self._backend).__name__, n_workers)
+        if self._attempt is not None:
+            iterable = self._attempt.tasks(iterable)
         if n_workers > 1:
             return self._start_engine(call, iterable, n_workers)
         if call.watch is None and not self.return_generator:

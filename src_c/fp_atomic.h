@@ -17,6 +17,7 @@
 
 typedef _Atomic(uint32_t) fp_atomic_u32_t;
 typedef _Atomic(size_t) fp_atomic_size_t;
+typedef _Atomic(int64_t) fp_atomic_i64_t;
 
 /* The kernel compares the word we wait on as 32 plain bits. */
 _Static_assert(sizeof(fp_atomic_u32_t) == 4, "an atomic word must be as small as the plain one");
@@ -72,6 +73,31 @@ static inline bool fp_u32_cas_relaxed(fp_atomic_u32_t *word, uint32_t expected, 
     FP_YIELD();
     return atomic_compare_exchange_strong_explicit(word, &expected, desired, memory_order_relaxed,
                                                    memory_order_relaxed);
+}
+
+static inline uint32_t fp_u32_load_acquire(const fp_atomic_u32_t *word)
+{
+    FP_YIELD();
+    return atomic_load_explicit(word, memory_order_acquire);
+}
+
+/* Returns the value before; wraps, so adding (uint32_t)-1 counts down. */
+static inline uint32_t fp_u32_add_acq_rel(fp_atomic_u32_t *word, uint32_t value)
+{
+    FP_YIELD();
+    return atomic_fetch_add_explicit(word, value, memory_order_acq_rel);
+}
+
+static inline int64_t fp_i64_load_relaxed(const fp_atomic_i64_t *number)
+{
+    FP_YIELD();
+    return atomic_load_explicit(number, memory_order_relaxed);
+}
+
+static inline void fp_i64_store_relaxed(fp_atomic_i64_t *number, int64_t value)
+{
+    FP_YIELD();
+    atomic_store_explicit(number, value, memory_order_relaxed);
 }
 
 static inline void fp_size_init(fp_atomic_size_t *size, size_t value)

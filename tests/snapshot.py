@@ -12,6 +12,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_info
 
 from fastpar._core.dispatch import n_live
+from fastpar.engines.processes.engine import POOL as PROCESSES
 from fastpar.engines.threads import ENGINE
 
 #: Set by pytest itself, for each phase of each test.
@@ -83,6 +84,7 @@ def difference(before, after):
 def settle():
     """End what may rightly outlive a call: idle workers, and objects in reference cycles."""
     close_pool()
+    PROCESSES.close()
     if n_live() or GIL_IS_OFF:  # without a GIL, more is left to the collector
         gc.collect()
 

@@ -12,8 +12,7 @@ import sys
 
 from fastpar import config
 from fastpar.config import DEFAULTS, Config, Default
-from fastpar.engines.backend import ParallelBackendBase, SequentialBackend, ThreadingBackend
-from fastpar.errors import BackendUnavailableError
+from fastpar.engines.backend import ParallelBackendBase, ProcessBackend, SequentialBackend, ThreadingBackend
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -27,10 +26,12 @@ BACKENDS: dict[str, Callable[..., ParallelBackendBase]] = {
     "threads": ThreadingBackend,
     "sequential": SequentialBackend,
     "serial": SequentialBackend,
+    "processes": ProcessBackend,
+    "loky": ProcessBackend,
+    "multiprocessing": ProcessBackend,
 }
 
-#: Names that joblib has and that fastpar does not have yet.
-UNAVAILABLE = ("loky", "multiprocessing", "processes")
+OWN_NAMES = frozenset(BACKENDS)
 
 DEFAULT_BACKEND = "threading"
 
@@ -39,12 +40,12 @@ def available() -> dict[str, str]:
     """The engines of this build, each with one line on its state."""
     lines = {
         "serial": "the plain loop, for n_jobs=1",
+        "processes": "worker processes; also called loky, multiprocessing",
         "threading": "threads of this process (default)",
         "executor": "any concurrent.futures.Executor, passed as backend=",
     }
-    foreign = sorted(set(BACKENDS) - {"threading", "threads", "sequential", "serial"})
+    foreign = sorted(set(BACKENDS) - OWN_NAMES)
     lines.update((name, "registered by a third party") for name in foreign)
-    lines["processes"] = "not built yet"
     return lines
 
 
@@ -77,19 +78,12 @@ def make_backend(name: str, nesting_level: int | None, **params: Any) -> Paralle
 
     Raises
     ------
-    BackendUnavailableError
-        For a name that is known but cannot be served here.
     ValueError
         For a name that nobody knows, listing those that are.
     """
     factory = BACKENDS.get(name)
     if factory is not None:
         return as_backend(factory(**params), nesting_level)
-    if name in UNAVAILABLE:
-        raise BackendUnavailableError(
-            f"backend={name!r}: worker processes are not there yet; use backend='threading', which runs code that "
-            "releases the GIL in parallel, or leave backend out"
-        )
     known = ", ".join(repr(known) for known in sorted(BACKENDS))
     raise ValueError(f"backend={name!r} is not known, expected one of {known}, or register_parallel_backend it first")
 

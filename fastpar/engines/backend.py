@@ -260,3 +260,33 @@ class ThreadingBackend(ParallelBackendBase):
     def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
         """Nothing to get ready: the threads are there, or come when they are needed."""
         return self.effective_n_jobs(n_jobs)
+
+
+class ProcessBackend(ParallelBackendBase):
+    """Worker processes of ours, for tasks in pure Python. Also what "loky" and "multiprocessing" name."""
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+
+    _options: Any = None
+
+    @property
+    def engine(self) -> Engine:
+        """The process engine, with the options of the latest `configure`."""
+        from fastpar.engines.processes.engine import POOL, ProcessEngine
+        from fastpar.engines.processes.options import parse
+
+        return ProcessEngine(POOL, self._options or parse({}))
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """A number above 0 as it is, a negative one relative to the CPUs of this context."""
+        return config.parse_n_jobs(n_jobs, 1 if n_jobs > 0 else cpu.budget())
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
+        """Read the options; workers come when they are needed."""
+        n_workers = self.effective_n_jobs(n_jobs)
+        if n_workers > 1:
+            from fastpar.engines.processes.options import parse
+
+            self._options = parse({**self.backend_kwargs, **backend_kwargs})
+        return n_workers

@@ -1,0 +1,260 @@
+"""Messages between two processes: a header of numbers, a short body, and descriptors, over a socket that keeps their borders.
+
+A message arrives whole or not at all (SOCK_SEQPACKET), so there is no half-read state, and a sender that is killed can not
+leave one. Bodies are short, `MAX_BODY`: whatever is larger travels in a segment, of which the message has the descriptor.
+
+Threads: a channel has one owner at a time; sending is one system call, so several threads may send.
+"""
+
+import _socket as socket  # the module around it costs milliseconds to import
+import os
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOBUFS, EPIPE, errno
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from fastpar._core.capi cimport fp_os_clock_ns
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
+    unsigned char *CMSG_DATA(cmsghdr *control)
+    size_t CMSG_LEN(size_t n)
+    size_t CMSG_SPACE(size_t n)
+    Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    Py_ssize_t recvmsg(int fd, msghdr *message, int flags)
+    int SOL_SOCKET
+    int SCM_RIGHTS
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+    int MSG_CMSG_CLOEXEC
+    int MSG_CTRUNC
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long n, int timeout_ms)
+    short POLLIN
+    short POLLOUT
+
+cdef enum:
+    MAX_FDS_ = 250        # the kernel lets a message carry 253
+    MAX_BODY_ = 1 << 16
+    CONTROL_BYTES = 2048
+
+MAX_BODY, MAX_FDS = MAX_BODY_, MAX_FDS_
+
+#: Room in the socket: messages on their way before a sender has to wait.
+cdef int SOCKET_BYTES = 1 << 20
+
+
+def make_pair():
+    """The descriptors of the two ends of a new channel."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+    return ends[0].detach(), ends[1].detach()
+
+
+cdef class Channel:
+    """One end of a channel; owns its descriptor."""
+
+    def __cinit__(self, int fd):
+        self.fd = fd
+        self.inbox = <char *>PyMem_RawMalloc(MAX_BODY_)
+        if self.inbox == NULL:
+            raise MemoryError("no memory for a channel")
+
+    def __dealloc__(self):
+        self.close()
+        PyMem_RawFree(self.inbox)
+
+    def close(self):
+        """Close the descriptor; again is allowed."""
+        cdef int fd = self.fd
+        self.fd = -1
+        if fd >= 0:
+            os.close(fd)
+
+    def send(self, kind, numbers=(), bytes body=b"", fds=(), *, bint may_wait=False):
+        """Send a message. False: the socket is full, try again when it is writable.
+
+        Raises
+        ------
+        ConnectionError
+            If nobody is at the other end any more.
+        """
+        cdef Header header
+        cdef int[MAX_FDS_] c_fds
+        cdef Py_ssize_t i
+        memset(&header, 0, sizeof(Header))
+        header.kind = kind
+        header.n_bytes = PyBytes_GET_SIZE(body)
+        for i, number in enumerate(numbers):
+            header.numbers[i] = number
+        if len(fds) > MAX_FDS_ or header.n_bytes > MAX_BODY_:
+            raise ValueError(f"a message of {header.n_bytes} bytes and {len(fds)} descriptors is too large")
+        for i, fd in enumerate(fds):
+            c_fds[i] = fd
+        return self._send(&header, PyBytes_AS_STRING(body), c_fds, <int>len(fds), may_wait)
+
+    cdef bint _send(self, Header *header, const char *body, int *fds, int n_fds, bint may_wait) except -1:
+        cdef iovec[2] parts
+        cdef msghdr message
+        cdef char[CONTROL_BYTES] control
+        cdef cmsghdr *rights
+        cdef Py_ssize_t sent
+        parts[0].iov_base = header
+        parts[0].iov_len = sizeof(Header)
+        parts[1].iov_base = <void *>body
+        parts[1].iov_len = header.n_bytes
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = parts
+        message.msg_iovlen = 2 if header.n_bytes else 1
+        if n_fds:
+            message.msg_control = control
+            message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int))
+            memset(control, 0, message.msg_controllen)
+            rights = CMSG_FIRSTHDR(&message)
+            rights.cmsg_level = SOL_SOCKET
+            rights.cmsg_type = SCM_RIGHTS
+            rights.cmsg_len = CMSG_LEN(n_fds * sizeof(int))
+            memcpy(CMSG_DATA(rights), fds, n_fds * sizeof(int))
+        while True:
+            with nogil:
+                sent = sendmsg(self.fd, &message, MSG_NOSIGNAL | (0 if may_wait else MSG_DONTWAIT))
+            if sent >= 0:
+                return True
+            if errno == EINTR:
+                PyErr_CheckSignals()
+            elif errno == EAGAIN or errno == ENOBUFS:
+                return False
+            elif errno == EPIPE or errno == ECONNRESET:
+                raise ConnectionResetError("the other end of the channel is closed")
+            else:
+                raise OSError(errno, os.strerror(errno))
+
+    def receive(self, *, bint may_wait=False):
+        """The next message as ``(kind, numbers, body, fds)``; None if there is none; kind -1: the other end is closed."""
+        cdef Header header
+        cdef int[MAX_FDS_] fds
+        cdef int n_fds = 0
+        cdef Py_ssize_t n = self._receive(&header, fds, &n_fds, may_wait)
+        cdef int i
+        if n < 0:
+            return None
+        if n == 0:
+            return -1, (), b"", []
+        numbers = (
+            header.numbers[0], header.numbers[1], header.numbers[2], header.numbers[3], header.numbers[4], header.numbers[5]
+        )
+        return header.kind, numbers, PyBytes_FromStringAndSize(self.inbox, header.n_bytes), [fds[i] for i in range(n_fds)]
+
+    cdef Py_ssize_t _receive(self, Header *header, int *fds, int *n_fds, bint may_wait) except? -1:
+        """Bytes received, 0 at the end, -1 without an exception if nothing is there."""
+        cdef iovec[2] parts
+        cdef msghdr message
+        cdef char[CONTROL_BYTES] control
+        cdef cmsghdr *rights
+        cdef Py_ssize_t got
+        n_fds[0] = 0
+        parts[0].iov_base = header
+        parts[0].iov_len = sizeof(Header)
+        parts[1].iov_base = self.inbox
+        parts[1].iov_len = MAX_BODY_
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = parts
+        message.msg_iovlen = 2
+        message.msg_control = control
+        message.msg_controllen = CMSG_SPACE(MAX_FDS_ * sizeof(int))
+        while True:
+            with nogil:
+                got = recvmsg(self.fd, &message, MSG_CMSG_CLOEXEC | (0 if may_wait else MSG_DONTWAIT))
+            if got >= 0:
+                break
+            if errno == EINTR:
+                PyErr_CheckSignals()
+            elif errno == EAGAIN:
+                return -1
+            elif errno == ECONNRESET:
+                return 0
+            else:
+                raise OSError(errno, os.strerror(errno))
+        rights = CMSG_FIRSTHDR(&message)
+        if rights != NULL and rights.cmsg_type == SCM_RIGHTS:
+            n_fds[0] = <int>((rights.cmsg_len - CMSG_LEN(0)) / sizeof(int))
+            memcpy(fds, CMSG_DATA(rights), n_fds[0] * sizeof(int))
+        if message.msg_flags & MSG_CTRUNC:
+            for i in range(n_fds[0]):
+                os.close(fds[i])
+            n_fds[0] = 0
+            raise OSError(24, "too many open files to receive what a worker sent: raise ulimit -n")
+        return got
+
+
+cdef class Poller:
+    """Waits for channels: which of them can be read, or written.
+
+    Its owner keeps `fds` and `wants_out` as it likes: a list of descriptors, and for each whether writing is awaited too.
+    """
+
+    cdef pollfd *items
+    cdef Py_ssize_t capacity
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.items)
+
+    def wait(self, list fds, wants_out, int64_t timeout_ns):
+        """Places in `fds` of those that are ready; an empty list when the time is over. Signal handlers run meanwhile."""
+        cdef Py_ssize_t i, n = len(fds)
+        cdef int n_ready, timeout_ms
+        cdef int64_t deadline = fp_os_clock_ns() + max(<int64_t>0, timeout_ns), left = timeout_ns
+        self._make_room(n)
+        for i in range(n):
+            self.items[i].fd = fds[i]
+            self.items[i].events = POLLIN
+            if wants_out is not None and wants_out[i]:
+                self.items[i].events = POLLIN | POLLOUT
+            self.items[i].revents = 0
+        while True:
+            timeout_ms = -1 if timeout_ns < 0 else <int>min(<int64_t>(1 << 30), (left + 999_999) // 1_000_000)
+            with nogil:
+                n_ready = poll(self.items, n, timeout_ms)
+            if n_ready >= 0:
+                return [i for i in range(n) if self.items[i].revents] if n_ready else []
+            if errno != EINTR:
+                raise OSError(errno, os.strerror(errno))
+            PyErr_CheckSignals()
+            if timeout_ns >= 0:
+                left = max(<int64_t>0, deadline - <int64_t>fp_os_clock_ns())
+
+    cdef int _make_room(self, Py_ssize_t n) except -1:
+        if n <= self.capacity:
+            return 0
+        PyMem_RawFree(self.items)
+        self.capacity = 0
+        self.items = <pollfd *>PyMem_RawMalloc(2 * n * sizeof(pollfd))
+        if self.items == NULL:
+            raise MemoryError("no memory to wait for channels")
+        self.capacity = 2 * n
+        return 0

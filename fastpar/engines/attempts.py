@@ -1,0 +1,104 @@
+"""Tasks that may fail: tried again, or their failure taken for a result.
+
+`on_error="return"` and `retries=` change tasks, not engines: each becomes an `Attempt` at itself, which any engine
+runs. Only the death of a worker is not caught by it; the process engine asks the `Attempt` what is to be done then.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import namedtuple
+
+from fastpar._core.tasks import as_task
+from fastpar.errors import describe_call
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+
+class TaskFailure(namedtuple("TaskFailure", ["index", "error", "call", "n_attempts"])):
+    """What stands in the place of a result with ``on_error="return"``.
+
+    Attributes
+    ----------
+    index : int
+        Place of the task in the iterable.
+    error : BaseException
+        What it raised, or an error of ours: a worker that died, a task that took too long.
+    call : str
+        Function and arguments, shortened.
+    n_attempts : int
+        How often it was tried.
+    """
+
+    __slots__ = ()
+
+
+class Attempt:
+    """Runs tasks of one call; see the module's docstring. Immutable, so it may be pickled and shared.
+
+    Parameters
+    ----------
+    returns_failures : bool
+        A failure is a result.
+    n_retries : int
+        How often a failed task is tried again.
+    """
+
+    __slots__ = ("n_retries", "returns_failures")
+
+    def __init__(self, returns_failures: bool, n_retries: int) -> None:
+        self.returns_failures = returns_failures
+        self.n_retries = n_retries
+
+    def __reduce__(self) -> Any:
+        return Attempt, (self.returns_failures, self.n_retries)
+
+    def __call__(self, index: int, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one task."""
+        for n_left in range(self.n_retries, -1, -1):
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if n_left:
+                    continue
+                if not self.returns_failures:
+                    raise
+                return self.failure((index, function, args, kwargs), error)
+        raise AssertionError("a task is tried at least once")
+
+    def failure(self, arguments: tuple[Any, ...], error: BaseException) -> TaskFailure:
+        """The record of a failed task."""
+        index, *call = arguments
+        return TaskFailure(index, error, describe_call(*call), self.n_retries + 1)
+
+    def tasks(self, iterable: Iterable[Any]) -> Iterator[Any]:
+        """The tasks of an iterable, each as an attempt at it."""
+        for index, item in enumerate(iterable):
+            yield self, (index, *as_task(item, index)), {}
+
+
+def plain_task(task: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The user's task within an attempt at it; any other task as it is."""
+    if type(task[0]) is Attempt:
+        _, function, args, kwargs = task[1]
+        return function, args, kwargs
+    return task
+
+
+def make_attempt(on_error: str, retries: int) -> Attempt | None:
+    """What `Parallel(on_error=, retries=)` asks for; None where tasks run as they are.
+
+    Raises
+    ------
+    ValueError
+        For another value of `on_error`, and a negative number of retries.
+    """
+    if on_error not in ("raise", "return"):
+        raise ValueError(f"on_error={on_error!r} is not valid, expected one of 'raise', 'return'")
+    n_retries = operator.index(retries)
+    if n_retries < 0:
+        raise ValueError(f"retries must not be negative, got {retries}")
+    return Attempt(on_error == "return", n_retries) if n_retries or on_error == "return" else None

@@ -1,0 +1,1 @@
+"""Worker processes. `engine` is the way in; README.md tells the protocol. Empty: the nursery comes past here."""

@@ -1,0 +1,243 @@
+"""Arrays on their way to a worker and back, and the few other types that we pickle our own way.
+
+In the parent, `Arrays` replaces a large array in a pickle by the number of a segment. In the worker, `receive` takes
+the segments in, and `load_array`, which the pickle calls, makes arrays over them. Memory-mapped files pass by name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+
+from fastpar._core.segments import Segment
+from fastpar.errors import TaskPicklingError
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastpar.engines.processes.pickling import Reducers
+    from fastpar.engines.processes.warehouse import Warehouse
+
+# ------------------------------------------------------------------------------------------ in the worker
+
+#: Segments of the current call by number, as they came: descriptor and size; or mapped, by number and mode.
+received: dict[Any, Any] = {}
+
+
+def receive(number: int, fd: int, size: int) -> None:
+    """Take a segment in."""
+    received[number] = Segment.attach(fd, size)
+
+
+def forget(numbers: list[int]) -> None:
+    """Let go of segments that the parent will not refer to any more."""
+    for number in numbers:
+        received.pop(number, None)
+
+
+def load_array(
+    number: int, mode: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> Any:
+    """An array over a segment: a `numpy.memmap` in `mode`, or for mode "shared" an ordinary array."""
+    import numpy as np
+
+    segment = received[number]
+    if mode == "shared":
+        segment.is_shared = True
+        return np.ndarray(shape, dtype, segment, offset, strides)
+    if mode == "c":
+        segment = segment.private()  # each time: what a task writes is that task's
+    elif segment.mode != mode:
+        segment.protect(mode)
+    array = np.ndarray.__new__(np.memmap, shape, dtype, segment, offset, strides)
+    array.mode = mode
+    return array
+
+
+def load_memmap(path: str, mode: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+    """A memory-mapped file, mapped here."""
+    import numpy as np
+
+    if all(strides[i] == dtype.itemsize * _product(shape[i + 1 :]) for i in range(len(shape))):
+        return np.memmap(path, dtype, mode, offset, shape)  # type: ignore[call-overload]
+    n_bytes = sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + dtype.itemsize
+    flat = np.memmap(path, np.uint8, mode, offset, n_bytes)  # type: ignore[call-overload]
+    array = np.ndarray.__new__(np.memmap, shape, dtype, flat, 0, strides)
+    array.mode, array.filename = mode, path
+    return array
+
+
+def _product(numbers: tuple[int, ...]) -> int:
+    product = 1
+    for number in numbers:
+        product *= number
+    return product
+
+
+def global_random_state() -> Any:
+    """NumPy's global random state of this process."""
+    import numpy as np
+
+    return np.random.mtrand._rand
+
+
+def reseed() -> None:
+    """Random numbers of our own: a fork has those of its siblings."""
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def returning() -> Reducers | None:
+    """How a worker pickles results."""
+    return None
+
+
+def cannot_return(result: object, error: BaseException) -> TaskPicklingError:
+    """The error for a result that cannot be pickled."""
+    from fastpar.engines.processes.pickling import culprit
+
+    path, reason = culprit(result, "result") or ("result", error)
+    return TaskPicklingError(f"{path} cannot be sent back from the worker: {type(reason).__name__}: {reason}")
+
+
+# ------------------------------------------------------------------------------------------ in the parent
+
+
+class Arrays:
+    """The arrays of one call that have been put into segments, each once while it lives.
+
+    An entry is found by the array's identity, and goes when the array does: its weak reference says so, so an id
+    that is used again is never mistaken. Owner: the call's thread; but arrays may die in any.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Where the segments come from and go to.
+    max_nbytes : int or None
+        Arrays from this size on; None for none.
+    mode : str or None
+        How workers see them; None for copies of their own.
+    """
+
+    def __init__(self, warehouse: Warehouse, max_nbytes: int | None, mode: str | None) -> None:
+        self._warehouse = warehouse
+        self._max_nbytes = sys.maxsize if max_nbytes is None or mode is None else max_nbytes
+        self._mode = "r+" if mode in ("w+", None) else mode
+        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self.segments: dict[int, Segment] = {}
+        self._gone: list[int] = []  # numbers whose array has gone; appended by whoever drops the array
+        self._n_buried = 0
+        self._n = 0
+        self.mentioned: dict[int, None] = {}  # numbers in the pickle that is being made
+        self._reducers: Reducers | None = None
+
+    @property
+    def reducers(self) -> Reducers | None:
+        """How a call's arguments are pickled; None, as usual, while NumPy is not there."""
+        if "numpy" not in sys.modules:
+            return None
+        if self._reducers is None or (len(self._reducers) == 2 and "numpy.random" in sys.modules):
+            self._reducers = self._make_reducers()
+        return self._reducers
+
+    def _make_reducers(self) -> Reducers:
+        import numpy as np
+
+        reducers: Reducers = {np.ndarray: self._reduce, np.memmap: self._reduce_memmap}
+        if "numpy.random" in sys.modules:
+            reducers[np.random.RandomState] = self._reduce_random_state
+        return reducers
+
+    def _reduce(self, array: Any) -> Any:
+        shared = shared_segment(array)
+        if shared is None and (array.nbytes <= self._max_nbytes or array.dtype.hasobject):
+            return array.__reduce_ex__(5)
+        if shared is not None:
+            number = self._number(shared, shared)
+            offset = shared.offset_of(_address(array))
+            return load_array, (number, "shared", array.dtype, array.shape, array.strides, offset)
+        number = self._number(array, None)
+        strides = contiguous_strides(array)
+        return load_array, (number, self._mode, array.dtype, array.shape, strides, 0)
+
+    def _number(self, owner: Any, segment: Segment | None) -> int:
+        entry = self._numbers.get(id(owner))
+        if entry is None or entry[0]() is not owner:
+            number = self._n
+            self._n += 1
+            self.segments[number] = self._warehouse.store(owner) if segment is None else segment
+            entry = weakref.ref(owner, lambda _, gone=self._gone, number=number: gone.append(number)), number  # type: ignore[misc]
+            self._numbers[id(owner)] = entry
+        self.mentioned[entry[1]] = None
+        return entry[1]
+
+    def _reduce_memmap(self, array: Any) -> Any:
+        place = _place_in_file(array)
+        if place is None:
+            return self._reduce(array)
+        path, offset = place
+        mode = "r+" if array.mode == "w+" else array.mode
+        return load_memmap, (path, mode, array.dtype, array.shape, array.strides, offset)
+
+    @staticmethod
+    def _reduce_random_state(state: Any) -> Any:
+        if state is global_random_state():
+            return global_random_state, ()
+        return state.__reduce__()
+
+    def forgotten_since(self, n: int) -> list[int]:
+        """Numbers of arrays that have gone, but for the first n of them. Their segments may be used again."""
+        gone = self._gone
+        while self._n_buried < len(gone):
+            self._warehouse.give(self.segments.pop(gone[self._n_buried], None))
+            self._n_buried += 1
+        return gone[n:] if n < len(gone) else []
+
+    def close(self) -> None:
+        """Give all segments back."""
+        for segment in self.segments.values():
+            self._warehouse.give(segment)
+        self.segments.clear()
+        self._numbers.clear()
+
+
+def shared_segment(array: Any) -> Segment | None:
+    """The segment of an array made by `fastpar.shared_empty`, or of a part of one; None for others."""
+    base = array.base
+    while base is not None and not isinstance(base, Segment):
+        base = getattr(base, "base", None)
+    return base if base is not None and base.is_shared else None
+
+
+def _address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def contiguous_strides(array: Any) -> tuple[int, ...]:
+    """Strides of a copy without gaps: Fortran's if the array has them, else C's."""
+    if array.flags.f_contiguous and not array.flags.c_contiguous:
+        return tuple(array.itemsize * _product(array.shape[:i]) for i in range(array.ndim))
+    return tuple(array.itemsize * _product(array.shape[i + 1 :]) for i in range(array.ndim))
+
+
+def _place_in_file(array: Any) -> tuple[str, int] | None:
+    """File and offset of what a memory-mapped array shows; None where it cannot be mapped again from them."""
+    import mmap
+
+    import numpy as np
+
+    owner, base = array, array.base
+    while isinstance(base, np.ndarray):
+        owner, base = base, base.base
+    if not isinstance(base, mmap.mmap) or owner.filename is None or array.mode in (None, "c"):
+        return None
+    if any(step < 0 for step in array.strides) or not os.path.isfile(owner.filename):
+        return None
+    return str(owner.filename), owner.offset + _address(array) - _address(owner)
+

@@ -1,0 +1,144 @@
+"""What a call sends to workers: its batches, and with them each function, once per worker.
+
+A function is known by its identity and has a number for as long as it lives. Owner: the call's thread.
+"""
+
+from __future__ import annotations
+
+import _pickle as pickle  # the C half: the other takes milliseconds to import
+import weakref
+from types import MethodType
+
+from fastpar._core.remote import columns, is_plain
+from fastpar.engines.processes.arguments import Arrays
+from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
+from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
+from fastpar.errors import TaskPicklingError
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from fastpar._core.tasks import Batch
+    from fastpar.engines.processes.pool import Worker
+
+#: Memory that a call keeps for its next batches.
+STOCK_BYTES = 1 << 26
+
+#: More functions than this are a burden.
+MAX_LIGHT = 64
+
+
+class Luggage:
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    arrays : Arrays
+        The call's.
+    """
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+        self._stock = Stock(STOCK_BYTES)
+        self._functions: dict[Any, tuple[Any, int, Any]] = {}  # by identity: a (weak) reference, number, pickle
+        self._n = 0
+        self.is_heavy = False  # workers keep more of this call than they should when it is over
+
+    def pack(self, batch: Batch, worker: Worker) -> Parcel:
+        """A batch for a worker, with what it needs and does not have yet."""
+        new: list[tuple[int, Any, Any]] = []
+        table = columns(batch)
+        arrays = self._arrays
+        arrays.mentioned.clear()
+        forgotten = arrays.forgotten_since(worker.n_forgotten)
+        worker.n_forgotten += len(forgotten)
+        worker.arrays.difference_update(forgotten)
+        if table is not None:
+            function, values = table
+            content: Any = (self._number(function, worker, new), values, None, forgotten)
+            if not new and not forgotten and is_plain(values):
+                return pack(pickle.dumps(content, PROTOCOL), (), self._stock)
+        else:
+            tasks = [batch[place] for place in range(len(batch))]
+            named = [(self._number(task[0], worker, new), task[1], task[2]) for task in tasks]
+            content = (None, None, named, forgotten)
+        pickled, buffers = dumps(content, arrays.reducers)
+        if new:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
+            outer: list[pickle.PickleBuffer] = []
+            pickled = pickle.dumps((new, pickled, buffers), PROTOCOL, buffer_callback=_set_aside(outer))
+            buffers = outer
+        missing = [number for number in arrays.mentioned if number not in worker.arrays]
+        worker.arrays.update(missing)
+        attached = [(number, arrays.segments[number]) for number in missing]
+        parcel = pack(pickled, buffers, self._stock, attached)
+        parcel.brings_functions = bool(new)
+        return parcel
+
+    def sent(self, parcel: Parcel) -> None:
+        """The parcel is on its way: its own segments may be used again when the worker has done with them."""
+        for segment in parcel.own_segments:
+            self._stock.give(segment)
+
+    def _number(self, function: Any, worker: Worker, new: list[tuple[int, Any, Any]]) -> int:
+        """The number of a function; its pickle goes to `new` if the worker does not have it."""
+        key = (id(function.__self__), id(function.__func__)) if type(function) is MethodType else id(function)
+        entry = self._functions.get(key)
+        if entry is None or not _is_same(entry[0], function):
+            self._n += 1
+            source = dumps(function, self._arrays.reducers)
+            entry = self._functions[key] = _reference(function), self._n, source
+        number = entry[1]
+        if number not in worker.functions:
+            worker.functions.add(number)
+            pickled, buffers = entry[2]
+            self.is_heavy = self.is_heavy or bool(buffers) or len(pickled) > OUT_OF_BAND_BYTES or number > MAX_LIGHT
+            new.append((number, pickle.PickleBuffer(pickled), buffers))
+        return number
+
+
+def _reference(function: Any) -> Any:
+    """What a function is known again by: weak where that can be, so that it may go."""
+    if type(function) is MethodType:
+        return function  # made anew for each task: kept, and with it its object
+    try:
+        return weakref.ref(function)
+    except TypeError:
+        return function
+
+
+def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    def keep_aside(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return keep_aside
+
+
+def _is_same(kept: Any, function: Any) -> bool:
+    if isinstance(kept, weakref.ref):
+        return kept() is function
+    if type(function) is MethodType and type(kept) is MethodType:
+        return kept.__self__ is function.__self__ and kept.__func__ is function.__func__
+    return kept is function
+
+
+def explain(task: tuple[Any, tuple[Any, ...], dict[str, Any]], reason: BaseException) -> BaseException:
+    """An error that names the part of a task that cannot be pickled."""
+    function, args, kwargs = task
+    named = [("function", function), *((f"args[{place}]", value) for place, value in enumerate(args))]
+    named += [(name, value) for name, value in kwargs.items()]
+    for name, value in named:
+        found = culprit(value, name)
+        if found is not None:
+            path, cause = found
+            error = TaskPicklingError(
+                f"{path} cannot be sent to a worker process: {type(cause).__name__}: {cause}. "
+                "Make it where the task runs, or use backend='threading', whose tasks see the objects themselves"
+            )
+            error.__cause__ = cause
+            return error
+    return reason

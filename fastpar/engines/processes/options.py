@@ -1,0 +1,107 @@
+"""What users may ask of worker processes."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastpar.engines.processes.worker import Worker
+
+START_METHODS = ("nursery", "spawn", "fork")
+
+
+class WorkerOptions(
+    namedtuple("WorkerOptions", ["initializer", "initargs", "idle_s", "max_tasks", "max_bytes"])
+):
+    """The part that workers are told.
+
+    Attributes
+    ----------
+    initializer : callable or None
+        Called once in each worker before its first task.
+    initargs : tuple
+        Its arguments.
+    idle_s : float
+        A worker without work for so long ends.
+    max_tasks, max_bytes : int
+        A worker that has run so many tasks, or has grown so large, is replaced; 0 for no limit.
+    """
+
+    __slots__ = ()
+
+    def enter(self, worker: Worker) -> None:
+        """Take the options over. In the worker."""
+        worker.idle_ns = int(self.idle_s * 1e9)
+        worker.max_tasks = self.max_tasks
+        worker.max_bytes = self.max_bytes
+        if self.initializer is not None:
+            self.initializer(*self.initargs)
+
+
+class Options(
+    namedtuple(
+        "Options", ["start_method", "preload", "temp_folder", "max_nbytes", "mmap_mode", "task_timeout_ns",
+        "for_worker"]
+    )
+):
+    """All of them, checked.
+
+    Attributes
+    ----------
+    start_method : str
+        One of `START_METHODS`.
+    preload : tuple of str
+        Modules that the nursery imports before the first worker is forked.
+    temp_folder : str or None
+        Where segments are made; None: in memory.
+    max_nbytes : int or None
+        Arguments larger than this arrive as memory-mapped arrays; None: none does.
+    mmap_mode : str or None
+        The mode that they arrive in.
+    task_timeout_ns : int
+        How long one task may run; 0 for no limit.
+    for_worker : WorkerOptions
+        What workers are told.
+    """
+
+    __slots__ = ()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether workers serve one call only: they are copies of the caller, or hold what an initializer made."""
+        return self.start_method == "fork" or self.for_worker.initializer is not None
+
+
+def parse(given: dict[str, Any]) -> Options:
+    """Options from what `Parallel` was given; unknown names have been refused before."""
+    workers = WorkerOptions(
+        given.get("initializer"),
+        tuple(given.get("initargs") or ()),
+        float(given.get("idle_worker_timeout") or 300.0),
+        int(given.get("max_tasks_per_worker") or given.get("maxtasksperchild") or 0),
+        int(given.get("max_worker_memory") or 0),
+    )
+    return Options(
+        _start_method(given),
+        tuple(given.get("preload") or ()),
+        given.get("temp_folder"),
+        given.get("max_nbytes"),
+        given.get("mmap_mode"),
+        int((given.get("task_timeout") or 0) * 1e9),
+        workers,
+    )
+
+
+def _start_method(given: dict[str, Any]) -> str:
+    """From `start_method=`, or from joblib's `context=`: a name, or a multiprocessing context."""
+    wanted = given.get("start_method") or given.get("context")
+    if wanted is None:
+        return "nursery"
+    name = wanted if isinstance(wanted, str) else wanted.get_start_method()
+    known = {"nursery": "nursery", "forkserver": "nursery", "loky": "nursery", "spawn": "spawn", "fork": "fork"}
+    if name not in known:
+        raise ValueError(f"start_method={name!r} is not known, expected one of {', '.join(map(repr, START_METHODS))}")
+    return known[name]

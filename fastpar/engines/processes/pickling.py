@@ -1,0 +1,137 @@
+"""Pickling as our channel wants it: C pickle first, by value only where needed, arrays beside the pickle.
+
+An object of `__main__` cannot be pickled by name, for a worker has another `__main__`. Nor need it be found out
+beforehand: a pickle that names `__main__` is made again, by cloudpickle, and so is one that the C pickler refuses.
+"""
+
+from __future__ import annotations
+
+import _pickle as pickle  # the C half: the other takes milliseconds to import
+import copyreg
+import io
+import sys
+
+from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Reducers = dict[type, Callable[[Any], Any]]
+
+PROTOCOL = 5
+
+
+def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """A pickle, and its large buffers beside it.
+
+    Parameters
+    ----------
+    value : object
+    reducers : dict, optional
+        For types that are pickled our way.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+
+    def keep_aside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            is_small = buffer.raw().nbytes < OUT_OF_BAND_BYTES
+        except BufferError:  # not contiguous
+            return True
+        if not is_small:
+            buffers.append(buffer)
+        return is_small
+
+    table = copyreg.dispatch_table if reducers is None else {**copyreg.dispatch_table, **reducers}
+    try:
+        pickled = _dumps_by_name(value, table, keep_aside)
+    except (pickle.PicklingError, AttributeError, TypeError, ImportError):
+        pickled = None
+    if pickled is None or b"__main__" in pickled:
+        buffers.clear()
+        pickled = _dumps_by_value(value, table, keep_aside)
+    return pickled, buffers
+
+
+def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], bool]) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=keep_aside)
+    if table is not copyreg.dispatch_table:
+        pickler.dispatch_table = table
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def _dumps_by_value(value: object, table: Reducers, keep_aside: Callable[[Any], bool]) -> bytes:
+    import cloudpickle  # type: ignore[import-untyped]
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        dispatch_table = {**cloudpickle.Pickler.dispatch_table, **table}  # noqa: RUF012 -- how a pickler is told
+
+    file = io.BytesIO()
+    Pickler(file, PROTOCOL, buffer_callback=keep_aside).dump(value)
+    return file.getvalue()
+
+
+def culprit(value: object, name: str) -> tuple[str, BaseException] | None:
+    """The innermost part of a value that cannot be pickled, as a path like ``args[1].model._lock``, and why not.
+
+    None if it can be pickled after all.
+    """
+    error = _refusal(value)
+    if error is None:
+        return None
+    seen: set[int] = set()
+    kept: list[object] = []  # so that no id in `seen` is used again
+    while True:
+        seen.add(id(value))
+        kept.append(value)
+        for step, part in _parts(value):
+            refusal = None if id(part) in seen else _refusal(part)
+            if refusal is not None:
+                name, value, error = name + step, part, refusal
+                break
+        else:
+            return name, error
+
+
+def _refusal(value: object) -> BaseException | None:
+    try:
+        dumps(value)
+    except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
+        return error
+    return None
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """The parts that a value is pickled with, each with how one writes the way to it."""
+    if isinstance(value, dict):
+        return [(f"[{key!r}]", part) for key, part in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{place}]", part) for place, part in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [(f"{{{part!r}}}", part) for part in value]
+    parts: list[tuple[str, Any]] = []
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        cells = zip(code.co_freevars, getattr(value, "__closure__", None) or (), strict=False)
+        parts += [(f".{name} (closure)", _content(cell)) for name, cell in cells]
+        names = getattr(value, "__globals__", {})
+        parts += [(f".{name} (global)", names[name]) for name in code.co_names if name in names]
+    owner = getattr(value, "__self__", None)
+    if owner is not None and not isinstance(owner, type(sys)):
+        parts.append((".__self__", owner))
+    for attribute in ("func", "args", "keywords"):
+        if type(value).__name__ == "partial" and hasattr(value, attribute):
+            parts.append((f".{attribute}", getattr(value, attribute)))
+    if isinstance(getattr(value, "__dict__", None), dict):
+        parts += [(f".{name}", part) for name, part in vars(value).items()]
+    return parts
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return None

@@ -1,0 +1,311 @@
+"""The worker processes of this process, as it sees them: who is idle, who is leased to which call, and how new ones
+come.
+
+A worker belongs to the pool or to one session, never to both: `lease` and `give_back` move it, under the lock, so
+calls in several threads have workers of their own. Workers end by themselves after an idle time; the pool notices
+when it would lease one. A forked child calls `forget`: the workers are its parent's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from contextlib import suppress
+from threading import Lock
+
+from fastpar._core.channel import Channel, make_pair
+from fastpar._core.segments import Board
+from fastpar.engines.processes import protocol
+from fastpar.engines.processes.warehouse import Warehouse
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastpar.engines.processes.options import Options
+    from fastpar.engines.processes.session import ProcessSession
+
+#: Memory that is kept between calls, for their arguments.
+WAREHOUSE_BYTES = 1 << 28
+
+
+class Worker:
+    """A worker process, seen from its parent.
+
+    Attributes
+    ----------
+    number : int
+        Its name towards the nursery.
+    channel : Channel
+    board : Board
+    kind : tuple
+        Workers of one kind can stand in for each other.
+    pid : int
+        0 until it has said so itself.
+    settings : tuple or None
+        What it was told last.
+    functions : set of int
+        Those of the current call that it has.
+    arrays : set of int
+        Segments of the current call that it has.
+    n_forgotten : int
+        How many of the call's arrays that have gone it was told to let go of.
+    """
+
+    __slots__ = (
+        "arrays", "board", "channel", "functions", "kind", "n_forgotten", "number", "nursery", "outbox", "pid", "seat",
+        "settings", "verdict",
+    )  # fmt: skip
+
+    def __init__(self, number: int, channel: Channel, board: Board, kind: tuple[Any, ...], nursery: Nursery) -> None:
+        self.number = number
+        self.channel = channel
+        self.board = board
+        self.kind = kind
+        self.nursery = nursery
+        self.pid = 0
+        self.settings: Any = None
+        self.functions: set[int] = set()
+        self.arrays: set[int] = set()
+        self.n_forgotten = 0
+        self.outbox: list[tuple[Any, ...]] = []
+        self.seat: Any = None  # the session's
+        self.verdict: BaseException | None = None  # why the session has killed it
+
+    def kill(self) -> None:
+        """End it at once; the last message on its channel will say so."""
+        self.nursery.send(protocol.KILL, (self.number,))
+
+    def is_well(self) -> bool:
+        """Whether an idle worker is still there: reads what it has said since."""
+        while True:
+            message = self.channel.receive()
+            if message is None:
+                return True
+            kind, numbers, _, _ = message
+            if kind != protocol.HELLO:
+                return False
+            self.pid = numbers[0]
+
+
+class Nursery:
+    """The nursery process, seen from its parent.
+
+    Parameters
+    ----------
+    modules : tuple of str
+        What it imports before the first fork.
+    is_fork : bool
+        Made by fork from this very process, not by exec.
+    """
+
+    def __init__(self, modules: tuple[str, ...], *, is_fork: bool) -> None:
+        ours, theirs = make_pair()
+        self._control = Channel(ours)
+        try:
+            self.pid = self._fork(theirs) if is_fork else _spawn(theirs, modules)
+        finally:
+            os.close(theirs)
+        self.modules = modules
+
+    def _fork(self, control_fd: int) -> int:
+        parent_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                from fastpar.engines.processes import nursery
+
+                self._control.close()
+                nursery.run(control_fd, parent_pid)
+            finally:
+                os._exit(1)
+        return pid
+
+    def send(self, kind: int, numbers: tuple[int, ...], fds: tuple[int, ...] = ()) -> bool:
+        """Whether it has been told; False if it is not there any more."""
+        try:
+            return self._control.send(kind, numbers, fds=fds, may_wait=True)
+        except OSError:
+            return False
+
+    def preload(self, modules: tuple[str, ...]) -> None:
+        """Have it import more, for the workers to come."""
+        missing = [module for module in modules if module not in self.modules]
+        if missing:
+            self.modules += tuple(missing)
+            with suppress(OSError):  # it is not there any more: the next fork will notice
+                self._control.send(protocol.PRELOAD, (), ",".join(missing).encode(), may_wait=True)
+
+    def end(self) -> None:
+        """End it and all of its workers, and wait until they are gone."""
+        self._control.close()
+        with suppress(ChildProcessError):  # somebody else has waited for it
+            os.waitpid(self.pid, 0)
+
+    def abandon(self) -> None:
+        """In a forked child: it is the parent's."""
+        self._control.close()
+
+
+def _spawn(control_fd: int, modules: tuple[str, ...]) -> int:
+    """Start a nursery with exec."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise OSError("there is no Python interpreter to start worker processes with: use start_method='fork'")
+    target = control_fd + 1_000  # any number that nothing in the new process has
+    environment = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+    code = (
+        f"import sys; sys.path[:] = {[str(entry) for entry in sys.path]!r}; "
+        f"from fastpar.engines.processes.nursery import main; main({target}, {os.getpid()}, {list(modules)!r})"
+    )
+    arguments = [sys.executable, *_interpreter_flags(), "-c", code]
+    actions = [
+        (os.POSIX_SPAWN_DUP2, control_fd, target),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+    ]
+    return os.posix_spawn(sys.executable, arguments, environment, file_actions=actions)
+
+
+def _interpreter_flags() -> list[str]:
+    """Those of this interpreter that change what code means."""
+    flags = ["-O"] * sys.flags.optimize + [f"-W{option}" for option in sys.warnoptions]
+    flags += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
+    flags += [f"-{letter}" for letter, is_set in (
+        ("E", sys.flags.ignore_environment), ("s", sys.flags.no_user_site), ("B", sys.flags.dont_write_bytecode),
+        ("I", sys.flags.isolated), ("u", False),
+    ) if is_set]  # fmt: skip
+    return flags
+
+
+class Pool:
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        self.warehouse = Warehouse(WAREHOUSE_BYTES)
+        self.forget()
+
+    def forget(self) -> None:
+        """Start with nothing: in a forked child, what is here is the parent's."""
+        for worker in getattr(self, "_all", {}).values():
+            worker.channel.close()
+        for nursery in getattr(self, "_nurseries", ()):
+            nursery.abandon()
+        self._lock = Lock()
+        self._idle: list[Worker] = []
+        self._all: dict[int, Worker] = {}
+        self._nursery: Nursery | None = None
+        self._nurseries: list[Nursery] = []
+        self._n_started = 0
+        self.sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
+        self.task_times: dict[Any, tuple[int, int, int]] = {}  # of functions: tasks, their time, that of the longest
+        self.warehouse.renew_lock()
+        self.warehouse.clear()
+
+    def lease(self, options: Options, private: list[Nursery]) -> Worker:
+        """A worker for one call.
+
+        Parameters
+        ----------
+        options : Options
+        private : list
+            The call's own nurseries, for workers that are copies of the caller; this may add one.
+        """
+        kind = (options.start_method, options.for_worker.initializer, options.for_worker.initargs)
+        with self._lock:
+            for place in range(len(self._idle) - 1, -1, -1):
+                if self._idle[place].kind != kind:
+                    continue
+                worker = self._idle.pop(place)
+                if worker.is_well():
+                    return worker
+                self._drop(worker)
+        return self._start(options, kind, private)
+
+    def _start(self, options: Options, kind: tuple[Any, ...], private: list[Nursery]) -> Worker:
+        ours, theirs = make_pair()
+        channel, board = Channel(ours), Board()
+        try:
+            with self._lock:
+                self._n_started += 1
+                number = self._n_started
+                nursery = self._find_nursery(options, private)
+            spawns = options.start_method == "spawn"
+            if not nursery.send(protocol.FORK, (number, spawns), (theirs, board.fd)):
+                nursery = self._replace(nursery, options, private)
+                nursery.send(protocol.FORK, (number, spawns), (theirs, board.fd))
+        finally:
+            os.close(theirs)
+        board.give_up_fd()
+        worker = Worker(number, channel, board, kind, nursery)
+        with self._lock:
+            self._all[number] = worker
+        return worker
+
+    def _find_nursery(self, options: Options, private: list[Nursery]) -> Nursery:
+        modules = (*(("numpy",) if "numpy" in sys.modules else ()), *options.preload)
+        if options.start_method == "fork":
+            if not private:
+                private.append(self._new_nursery((), is_fork=True))
+            return private[0]
+        if self._nursery is None:
+            self._nursery = self._new_nursery(modules, is_fork=False)
+        self._nursery.preload(modules)
+        return self._nursery
+
+    def _new_nursery(self, modules: tuple[str, ...], *, is_fork: bool) -> Nursery:
+        nursery = Nursery(modules, is_fork=is_fork)
+        self._nurseries.append(nursery)
+        return nursery
+
+    def _replace(self, nursery: Nursery, options: Options, private: list[Nursery]) -> Nursery:
+        """Another nursery, for one that has died, and its workers with it."""
+        with self._lock:
+            if nursery in self._nurseries:
+                self._nurseries.remove(nursery)
+                nursery.end()
+            if self._nursery is nursery:
+                self._nursery = None
+            if nursery in private:
+                private.remove(nursery)
+            return self._find_nursery(options, private)
+
+    def give_back(self, worker: Worker) -> None:
+        """The end of a lease: the worker is idle."""
+        with self._lock:
+            self._idle.append(worker)
+
+    def retire(self, worker: Worker) -> None:
+        """The end of a lease and of the worker: it ends when it reads that nobody is there, or is dead already."""
+        with self._lock:
+            self._drop(worker)
+
+    def _drop(self, worker: Worker) -> None:
+        self._all.pop(worker.number, None)
+        worker.channel.close()
+
+    def dismiss(self, nurseries: list[Nursery]) -> None:
+        """End a call's own nurseries and their workers."""
+        for nursery in nurseries:
+            with self._lock:
+                if nursery in self._nurseries:
+                    self._nurseries.remove(nursery)
+            nursery.end()
+        nurseries.clear()
+
+    def close(self) -> None:
+        """End all processes and wait until they are gone; the pool may be used again."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            for worker in idle:
+                self._drop(worker)
+            nurseries, self._nurseries = self._nurseries, []
+            self._nursery = None
+            for nursery in nurseries:
+                nursery.end()
+        self.warehouse.clear()
+
+    def end(self) -> None:
+        """At the end of the interpreter: the same, and calls that have not ended do so now."""
+        for session in list(self.sessions):
+            session.end()
+        self.close()

@@ -1,0 +1,30 @@
+"""Kinds of messages, and the meaning of their numbers. README.md beside this file tells the whole story."""
+
+from __future__ import annotations
+
+CLOSED = -1  # not a message: nobody is at the other end
+
+# Parent to nursery.
+FORK = 1  # number of the worker, whether to exec; descriptors: the worker's end of its channel, its board
+KILL = 2  # number of the worker
+PRELOAD = 3  # body: names of modules
+
+# Parent to worker.
+SETTINGS = 10  # body: pickled settings; for all batches that follow
+BATCH = 11  # number, tasks, budget in ns, number of the call, 1 for `PACKED`; body: the tasks
+REST = 12  # the call is over: drop what was kept for it
+
+# Worker to parent.
+HELLO = 20  # pid
+RESULTS = 21  # number of the batch, tasks that have results, total and longest ns, status; body: results, error
+NOTE = 22  # body: a log record, a warning, a line of output
+
+# Nursery to parent, on a worker's channel.
+DIED = 30  # pid, or -1 if it could not be started; exit code, or errno; peak memory in bytes
+
+# Status of RESULTS.
+DONE = 0  # the batch ended, or its unstarted rest is given back
+MORE = 1  # the batch goes on
+RAISED = 2  # the next task raised; the body says what
+UNREADABLE = 3  # the tasks could not be unpickled; the body says why
+FULL = 4  # added to another status: this worker would like to be replaced

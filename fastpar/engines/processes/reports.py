@@ -1,0 +1,55 @@
+"""How an exception travels from a worker to the caller: as itself where it can, else as a `RemoteTaskError`."""
+
+from __future__ import annotations
+
+import _pickle as pickle  # the C half: the other takes milliseconds to import
+
+from fastpar.engines.processes.pickling import dumps
+from fastpar.errors import RemoteTaskError, RemoteTraceback, user_traceback
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    #: The pickled exception or None, its type's name, its text, its traceback as text, its notes.
+    Description = tuple[bytes | None, str, str, str, list[str]]
+
+
+def describe_error(error: BaseException) -> Description:
+    """An exception in pieces that arrive in any case. In the worker."""
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, user_traceback(error)))
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    pickled = None
+    try:
+        pickled = dumps(error)[0]
+        pickle.loads(pickled)  # many can be pickled, and then not made again
+    except Exception:  # noqa: BLE001 -- whatever the user's class raises
+        pickled = None
+    return pickled, kind, _text(error), text, notes
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 -- whatever the user's class raises
+        return "(its text cannot be had)"
+
+
+def restore_error(description: Description) -> BaseException:
+    """The exception that a description is of. In the parent."""
+    pickled, kind, text, told, notes = description
+    error: Any = None
+    if pickled is not None:
+        try:
+            error = pickle.loads(pickled)
+        except Exception:  # noqa: BLE001 -- whatever the user's class raises
+            error = None
+    if not isinstance(error, BaseException):
+        error = RemoteTaskError(kind, text)
+    if notes and not getattr(error, "__notes__", None):
+        error.__notes__ = notes
+    error.__cause__ = RemoteTraceback(told)
+    return error  # type: ignore[no-any-return]

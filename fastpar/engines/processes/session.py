@@ -1,0 +1,430 @@
+"""One call on worker processes. The calling thread is the event loop: it waits for all of the call's workers in one
+`poll`.
+
+For each worker that the run has a seat for, it takes batches on the worker's behalf, sends them, and brings in the
+answers. A worker that dies is replaced on its seat; what it had not begun goes back to the run.
+"""
+
+from __future__ import annotations
+
+import _pickle as pickle  # the C half: the other takes milliseconds to import
+import itertools
+import os
+from time import monotonic_ns
+
+from fastpar import cpu
+from fastpar._core.batching import BatchSizer
+from fastpar._core.channel import Poller
+from fastpar._core.dispatch import Run
+from fastpar._core.driven import resize
+from fastpar._core.remote import RemoteCrew, Seat, fail_without_task
+from fastpar._core.segments import IDLE
+from fastpar._core.slots import Slots
+from fastpar.engines.attempts import Attempt, plain_task
+from fastpar.engines.processes import failures, protocol, settings
+from fastpar.engines.processes.arguments import Arrays
+from fastpar.engines.processes.luggage import Luggage, explain
+from fastpar.engines.processes.packing import unpack
+from fastpar.engines.processes.reports import restore_error
+from fastpar.errors import WorkerStartError, timeout_error
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from fastpar.engines.base import Plan
+    from fastpar.engines.processes.options import Options
+    from fastpar.engines.processes.pool import Nursery, Pool, Worker
+
+#: What a batch costs beside its tasks: pickling, a socket both ways, two wake-ups.
+BATCH_OVERHEAD_NS = 50_000
+MAX_BATCH = 2_048  # D-012
+#: How long workers may take to end their current task, when nobody wants it any more, before they are killed.
+GRACE_NS = 10_000_000
+#: So many workers in a row that end before their first word: something is wrong with all of them.
+MAX_FALSE_STARTS = 3
+
+#: What is remembered of a function's tasks counts as so many of them, and of so many functions.
+MAX_REMEMBERED = 64
+MAX_FUNCTIONS = 64
+
+_calls = itertools.count(1)
+
+
+class ProcessSession:
+    """See the module's docstring."""
+
+    def __init__(self, pool: Pool, plan: Plan, options: Options) -> None:
+        self._pool = pool
+        self._plan = plan
+        self._options = options
+        self._pid = os.getpid()
+        self._is_closed = False
+        self._call = next(_calls)
+        self._batches = itertools.count(1)
+        self._settings = settings.collect(plan, options, cpu.budget())
+        self._arrays = Arrays(pool.warehouse, options.max_nbytes, options.mmap_mode)
+        self._luggage = Luggage(self._arrays)
+        self._nurseries: list[Nursery] = []
+        self._workers: list[Worker] = []
+        self._poller = Poller()
+        self._crew = RemoteCrew()
+        self._n_false_starts = 0
+        self._n_failures: dict[int, int] = {}  # by index of the task
+        self._sizer = BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH)
+        self._key: Any = None
+        self.run = Run(
+            itertools.chain(self._first_task(), plan.source),
+            Slots(plan.keep),
+            plan.n_workers,
+            plan.n_total,
+            plan.pre_dispatch,
+            self._sizer,
+            self._crew,
+            times_tasks=plan.times_tasks,
+        )
+        pool.sessions.add(self)
+
+    def end(self) -> None:
+        """At the end of the interpreter: kill the workers, however busy; `close` has nothing left to do."""
+        self._is_closed = True
+        self.run.cancel()
+        for worker in self._workers:
+            if worker.seat is not None:
+                worker.seat.drop()
+                worker.seat = None
+            self._pool.retire(worker)
+        self._workers.clear()
+
+    def step(self, timeout_ns: int) -> bool:
+        """Read, send what there is, and bring in answers until there is news."""
+        deadline = monotonic_ns() + timeout_ns
+        try:
+            self.run.pull()
+        except BaseException:
+            self._abandon()
+            raise
+        self._bring_workers()
+        while not self.run.wait(0):
+            left_ns = -1 if timeout_ns < 0 else deadline - monotonic_ns()
+            if left_ns <= 0 <= timeout_ns:
+                return False
+            self._attend(left_ns)
+            self._bring_workers()
+        return True
+
+    def _first_task(self) -> Iterator[Any]:
+        """The first task of the source; what earlier calls have told of its function is a start for the batch size."""
+        for task in itertools.islice(self._plan.source, 1):
+            self._key = task_key(task)
+            known = self._pool.task_times.get(self._key)
+            if known is not None:
+                self._sizer.observe(*known)
+            yield task
+
+    def advice(self) -> str | None:
+        """Nothing to say."""
+        return None
+
+    def close(self) -> None:
+        """Give the workers back; kill those that are in a task which nobody waits for any more."""
+        if self._is_closed:
+            return  # first, and without a look at any module: the interpreter may be ending
+        self._is_closed = True
+        if os.getpid() != self._pid:
+            return  # a forked child: all of this is its parent's
+        if any(worker.seat is not None for worker in self._workers):
+            self._abandon()
+        for worker in self._workers:
+            self._send_home(worker)
+        self._workers.clear()
+        self._remember_times()
+        self._pool.dismiss(self._nurseries)
+        self._arrays.close()
+
+    def _remember_times(self) -> None:
+        n_completed, busy_ns = self.run.counts[1], self.run.worker_times_ns[0]
+        if n_completed and self._key is not None:
+            n = min(n_completed, MAX_REMEMBERED)
+            times = self._pool.task_times
+            times[self._key] = n, n * busy_ns // n_completed, busy_ns // n_completed
+            if len(times) > MAX_FUNCTIONS:
+                times.pop(next(iter(times)), None)
+
+    # ---- workers
+
+    def _bring_workers(self) -> None:
+        while self._crew.answer_summons():
+            idle = next((worker for worker in self._workers if worker.seat is None), None)
+            worker = idle or self._lease()
+            if worker is not None:
+                worker.seat = Seat(self.run)
+                self._feed(worker)
+
+    def _lease(self) -> Worker | None:
+        try:
+            worker = self._pool.lease(self._options, self._nurseries)
+        except OSError as error:
+            fail_without_task(self.run, WorkerStartError(error.errno, f"a worker could not be started: {error}"))
+            return None
+        self._workers.append(worker)
+        worker.functions.clear()
+        worker.arrays.clear()
+        worker.n_forgotten = 0
+        if worker.settings != self._settings:
+            body = pickle.dumps(self._settings) if self._is_simple() else _dumps(self._settings)
+            self._send(worker, protocol.SETTINGS, (), body, ())
+            worker.settings = self._settings
+        return worker
+
+    def _is_simple(self) -> bool:
+        return self._options.for_worker.initializer is None
+
+    def _send_home(self, worker: Worker) -> None:
+        """The end of its lease."""
+        if worker.kind[0] == "fork":
+            self._pool.retire(worker)
+            return
+        if worker.arrays or self._luggage.is_heavy:
+            self._send(worker, protocol.REST, (), b"", ())
+        if worker.outbox:
+            self._pool.retire(worker)  # it does not read
+        else:
+            self._pool.give_back(worker)
+
+    # ---- batches
+
+    def _feed(self, worker: Worker) -> None:
+        """Send a worker its next batch, or take its seat away."""
+        seat = worker.seat
+        while seat.take(next(self._batches)):
+            try:
+                parcel = self._luggage.pack(seat.batch, worker)
+            except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when pickled
+                self._blame_pickling(seat, error)
+                continue
+            n = len(seat.batch)
+            numbers = (seat.number, n, seat.budget_ns, self._call, parcel.is_packed, parcel.brings_functions)
+            self._send(worker, protocol.BATCH, numbers, parcel.body, parcel.fds)
+            self._luggage.sent(parcel)
+            return
+        worker.seat = None
+
+    def _blame_pickling(self, seat: Seat, error: Exception) -> None:
+        """A batch could not be packed: alone, so it is clear whose fault it is; or one by one."""
+        if len(seat.batch) == 1:
+            self._settle_failure(seat, 0, explain(plain_task(seat.batch[0]), error))
+        else:
+            resize(self.run, 1)
+            seat.settle([], 0, 0, -1)
+
+    def _send(self, worker: Worker, kind: int, numbers: Any, body: bytes, fds: Any) -> None:
+        try:
+            if worker.outbox or not worker.channel.send(kind, numbers, body, fds):
+                worker.outbox.append((kind, numbers, body, [os.dup(fd) for fd in fds]))
+        except ConnectionError:
+            pass  # what it said last is still to be read
+
+    def _flush(self, worker: Worker) -> None:
+        while worker.outbox:
+            kind, numbers, body, fds = worker.outbox[0]
+            try:
+                if not worker.channel.send(kind, numbers, body, fds):
+                    return
+            except ConnectionError:
+                pass
+            del worker.outbox[0]
+            for fd in fds:
+                os.close(fd)
+
+    # ---- answers
+
+    def _attend(self, timeout_ns: int) -> None:
+        """Wait for messages, and act on them."""
+        if self._options.task_timeout_ns:
+            timeout_ns = self._strike(timeout_ns)
+        workers = self._workers
+        fds = [worker.channel.fd for worker in workers]
+        outboxes = [worker.outbox for worker in workers]
+        for place in self._poller.wait(fds, outboxes, timeout_ns):
+            worker = workers[place]
+            if worker.outbox:
+                self._flush(worker)
+            while worker.channel.fd >= 0 and (message := worker.channel.receive()) is not None:
+                self._hear(worker, *message)
+        self._workers = [worker for worker in workers + self._workers[len(workers) :] if worker.channel.fd >= 0]
+
+    def _hear(self, worker: Worker, kind: int, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
+        if kind == protocol.RESULTS:
+            self._n_false_starts = 0
+            self._take_in(worker, numbers, body, fds)
+        elif kind == protocol.HELLO:
+            worker.pid = numbers[0]
+        else:
+            self._bury(worker, kind, numbers)
+
+    def _take_in(self, worker: Worker, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
+        """Bring the results of a batch in."""
+        _, _, total_ns, longest_ns, status, is_packed = numbers
+        seat = worker.seat
+        is_full, status = status >> 3, status & 7
+        try:
+            pickled, buffers = unpack(body, fds) if is_packed else (body, [])
+            content = pickle.loads(pickled, buffers=buffers)
+        except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when made
+            self._cannot_read(worker, error)
+            return
+        if status == protocol.MORE:
+            seat.deliver(content[0], total_ns, longest_ns)
+            return
+        if status == protocol.UNREADABLE:
+            self._cannot_unpack(worker, content)
+            return
+        results, failure = content
+        if failure is not None:
+            n_before = seat.batch.n_done + len(results)
+            seat.deliver(results, total_ns, longest_ns)
+            self._settle_failure(seat, n_before, restore_error(failure))
+        else:
+            seat.settle(results, total_ns, longest_ns, -1)
+        if is_full:
+            self._replace(worker)
+        else:
+            self._feed(worker)
+
+    def _cannot_read(self, worker: Worker, error: Exception) -> None:
+        """Results have come that cannot be unpickled here."""
+        seat = worker.seat
+        if len(seat.batch) == 1:
+            self._settle_failure(seat, 0, error)
+        else:
+            resize(self.run, 1)
+            seat.settle([], 0, 0, -1)
+        self._feed(worker)
+
+    def _cannot_unpack(self, worker: Worker, description: Any) -> None:
+        """The tasks of a batch could not be unpickled in the worker."""
+        seat = worker.seat
+        worker.functions.clear()
+        if len(seat.batch) == 1:
+            self._settle_failure(seat, 0, restore_error(description))
+        else:
+            resize(self.run, 1)
+            seat.settle([], 0, 0, -1)
+        self._feed(worker)
+
+    # ---- ends
+
+    def _replace(self, worker: Worker) -> None:
+        """Another worker on the seat of one that is to go."""
+        seat, worker.seat = worker.seat, None
+        self._pool.retire(worker)
+        successor = self._lease() if self.run.is_open else None
+        if successor is None:
+            seat.leave()
+            return
+        successor.seat = seat
+        self._feed(successor)
+
+    def _bury(self, worker: Worker, kind: int, numbers: tuple[int, ...]) -> None:
+        """A worker has died."""
+        seat = worker.seat
+        if worker.pid == 0:
+            self._n_false_starts += 1
+            if self._n_false_starts >= MAX_FALSE_STARTS or numbers[:1] == (-1,):
+                fail_without_task(self.run, failures.start_error(numbers))
+        if seat is None:
+            self._pool.retire(worker)
+            return
+        if len(seat.batch):
+            self._settle_estate(worker, seat, worker.verdict or failures.death(worker, kind, numbers))
+        self._replace(worker)
+
+    def _settle_estate(self, worker: Worker, seat: Seat, error: BaseException) -> None:
+        """What becomes of the batch of a worker that has died."""
+        place = worker.board.place if worker.board.batch == seat.number else IDLE
+        if place == IDLE or worker.pid == 0:
+            seat.settle([], 0, 0, -1)  # it had not begun
+        elif place >= 0:
+            self._settle_failure(seat, place, error)
+        elif len(seat.batch) == 1:
+            self._settle_failure(seat, 0, error)
+        else:  # it died over a message of many tasks: one by one, to find out whose
+            resize(self.run, 1)
+            seat.settle([], 0, 0, -1)
+
+    def _settle_failure(self, seat: Seat, place: int, error: BaseException) -> None:
+        """The task at this place has failed for what it could not catch. The others of its batch are tried again."""
+        function, args, _ = seat.batch[place]
+        attempt = function if type(function) is Attempt else None
+        index = seat.index(place)
+        n_failures = self._n_failures[index] = self._n_failures.get(index, 0) + 1
+        if attempt is not None and n_failures <= attempt.n_retries:
+            seat.settle([], 0, 0, -1)
+        elif attempt is not None and attempt.returns_failures:
+            seat.settle_one(place, attempt.failure(args, error))
+        else:
+            seat.fail(place, error)
+            seat.drop()
+
+    # ---- time limits
+
+    def _strike(self, timeout_ns: int) -> int:
+        """Kill the workers whose task has run for too long; how long to wait until the next may have to be."""
+        limit_ns = self._options.task_timeout_ns
+        nearest = timeout_ns
+        now = monotonic_ns()
+        for worker in self._workers:
+            board = worker.board
+            is_judged = worker.seat is None or worker.verdict is not None
+            if is_judged or board.batch != worker.seat.number or board.place < 0:
+                left_ns = limit_ns
+            else:
+                left_ns = board.started_ns + limit_ns - now
+            if left_ns <= 0:
+                worker.verdict = timeout_error(
+                    f"the task ran for more than task_timeout={limit_ns / 1e9:g} s, and its worker was killed"
+                )
+                worker.kill()
+                left_ns = limit_ns
+            nearest = left_ns if nearest < 0 else min(nearest, left_ns)
+        return nearest
+
+    def _abandon(self) -> None:
+        """The run is over, and nobody waits for what workers still do: let them stop between tasks, then kill them."""
+        self.run.cancel()
+        busy = [worker for worker in self._workers if worker.seat is not None]
+        for worker in busy:
+            worker.board.stop(worker.seat.number)
+        deadline = monotonic_ns() + GRACE_NS
+        while any(worker.seat is not None for worker in self._workers):
+            left_ns = deadline - monotonic_ns()
+            if left_ns <= 0:
+                break
+            self._attend(left_ns)
+        for worker in self._workers:
+            if worker.seat is not None:
+                worker.seat.drop()
+                worker.seat = None
+                worker.kill()
+                self._pool.retire(worker)
+        self._workers = [worker for worker in self._workers if worker.channel.fd >= 0]
+
+
+def task_key(task: Any) -> Any:
+    """What tasks of one kind have in common: the code that they run, or the callable. None where it cannot be kept."""
+    try:
+        function = task[0]
+    except (TypeError, IndexError, KeyError):
+        return None
+    key = getattr(function, "__code__", None)
+    if key is not None:
+        return key
+    return function if type(function) in (type(len), type) else None
+
+
+def _dumps(value: object) -> bytes:
+    from fastpar.engines.processes.pickling import dumps
+
+    return dumps(value)[0]

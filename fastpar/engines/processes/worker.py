@@ -1,0 +1,212 @@
+"""A worker process: receives batches, runs them, sends what came of them, until nobody is at the other end.
+
+One thread, which waits in one place. Everything that outlives a batch is in `Worker`; what holds for one call only is
+dropped when the next begins, or when the parent says that the call is over.
+"""
+
+from __future__ import annotations
+
+import _pickle as pickle  # the C half: the other takes milliseconds to import
+import _signal as signal  # type: ignore[import-not-found] # the module around it makes enums of the numbers
+import os
+import sys
+
+from fastpar._core.channel import Channel, Poller
+from fastpar._core.labor import Labor
+from fastpar._core.segments import IDLE, UNPACKING, Board
+from fastpar.engines.processes import arguments, protocol
+from fastpar.engines.processes.packing import Stock, pack, unpack
+from fastpar.engines.processes.pickling import dumps
+from fastpar.engines.processes.reports import describe_error
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Memory that a worker keeps for the results of its next tasks.
+STOCK_BYTES = 1 << 28
+#: After so long without work it keeps none.
+REST_NS = 1_000_000_000
+#: It ends when it has been idle for so long, unless its settings say otherwise.
+IDLE_NS = 300_000_000_000
+
+
+class Worker:
+    """The state of this process as a worker."""
+
+    def __init__(self, channel: Channel, board: Board) -> None:
+        self.channel = channel
+        self.board = board
+        self.idle_ns = IDLE_NS
+        self.max_tasks = 0
+        self.max_bytes = 0
+        self._n_tasks = 0
+        self._poller = Poller()
+        self._stock = Stock(STOCK_BYTES)
+        self._call = -1
+        self._functions: dict[int, Any] = {}
+        self.leftover: BaseException | None = None  # what an initializer raised
+
+    def serve(self) -> int:
+        """Until there is nobody to serve; the exit code."""
+        while True:
+            message = self._await()
+            if message is None:
+                return 0
+            kind, numbers, body, fds = message
+            if kind == protocol.BATCH:
+                self._run(numbers, body, fds)
+            elif kind == protocol.SETTINGS:
+                self._settle_in(body)
+            elif kind == protocol.REST:
+                self._forget_call()
+            else:
+                return 0
+            del message, body, fds
+
+    def _await(self) -> tuple[int, tuple[int, ...], bytes, list[int]] | None:
+        """The next message; None if none came for as long as this worker shall live without one."""
+        if not self._poller.wait([self.channel.fd], None, min(REST_NS, self.idle_ns)):
+            self._stock.clear()
+            left_ns = self.idle_ns - REST_NS
+            if left_ns <= 0 or not self._poller.wait([self.channel.fd], None, left_ns):
+                return None
+        return self.channel.receive(may_wait=True)
+
+    def _settle_in(self, body: bytes) -> None:
+        from fastpar.engines.processes import settings
+
+        try:
+            settings.apply(self, pickle.loads(body))
+        except BaseException as error:  # noqa: BLE001 -- told with the next batch
+            self.leftover = error
+
+    def _forget_call(self) -> None:
+        self._functions.clear()
+        arguments.received.clear()
+        self._call = -1
+
+    def _run(self, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
+        number, n_tasks, budget_ns, call, is_packed, brings_functions = numbers
+        self.board.show(number, UNPACKING)
+        if call != self._call:
+            self._forget_call()
+            self._call = call
+        try:
+            pickled, buffers = unpack(body, fds, arguments.receive) if is_packed else (body, [])
+            if brings_functions:
+                pickled, buffers = self._learn(pickled, buffers)
+            labor = self._understand(number, n_tasks, budget_ns, pickled, buffers)
+        except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
+            self._send(number, 0, 0, 0, protocol.UNREADABLE, pickle.dumps(describe_error(error)), ())
+            return
+        while labor.work():
+            self._report(labor, number, protocol.MORE)
+        self._n_tasks += labor.n_done
+        self._report(labor, number, protocol.DONE if labor.error is None else protocol.RAISED)
+
+    def _learn(self, pickled: Any, buffers: Any) -> tuple[Any, Any]:
+        """Take functions in; what is around them is the tasks."""
+        new, pickled, buffers = pickle.loads(pickled, buffers=buffers)
+        for number, source, aside in new:
+            self._functions[number] = pickle.loads(source, buffers=aside)
+        return pickled, buffers
+
+    def _understand(self, number: int, n_tasks: int, budget_ns: int, pickled: Any, buffers: Any) -> Labor:
+        if self.leftover is not None:
+            raise self.leftover
+        function, columns, tasks, forgotten = pickle.loads(pickled, buffers=buffers)
+        arguments.forget(forgotten)
+        if columns is not None:
+            return Labor(self.board, number, n_tasks, budget_ns, self._functions[function], columns, None)
+        tasks = [(self._functions[each], args, kwargs) for each, args, kwargs in tasks]
+        return Labor(self.board, number, n_tasks, budget_ns, None, None, tasks)
+
+    def _report(self, labor: Labor, number: int, status: int) -> None:
+        """Send the results that are there; the one that cannot be pickled is an error of its task."""
+        results, failure = labor.results, None
+        if labor.error is not None:
+            failure = describe_error(labor.error)
+        try:
+            pickled, buffers = _dump_results(results, failure)
+        except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
+            n_good = _n_picklable(results)
+            failure = describe_error(arguments.cannot_return(results[n_good], error))
+            del results[n_good:]
+            status = protocol.RAISED
+            pickled, buffers = _dump_results(results, failure)
+        self._send(number, len(results), labor.total_ns, labor.longest_ns, status, pickled, buffers)
+
+    def _send(
+        self, number: int, n: int, total_ns: int, longest_ns: int, status: int, pickled: bytes, buffers: Any
+    ) -> None:
+        try:
+            parcel = pack(pickled, buffers, self._stock)
+        except MemoryError as error:
+            parcel = pack(pickle.dumps(describe_error(error)), (), self._stock)
+            n, status = 0, protocol.RAISED
+        if self._is_full():
+            status += protocol.FULL << 3
+        header = (number, n, total_ns, longest_ns, status, parcel.is_packed)
+        self.board.show(number, IDLE)
+        self.channel.send(protocol.RESULTS, header, parcel.body, parcel.fds, may_wait=True)
+        for segment in parcel.segments:
+            self._stock.give(segment)
+
+    def _is_full(self) -> bool:
+        """Whether this worker has served, or grown, as much as it should."""
+        if self.max_tasks and self._n_tasks >= self.max_tasks:
+            return True
+        return bool(self.max_bytes) and memory_bytes() > self.max_bytes
+
+
+def _dump_results(results: list[Any], failure: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    return dumps((results, failure), arguments.returning())
+
+
+def _n_picklable(results: list[Any]) -> int:
+    """How many of the results, from the first on, can be pickled."""
+    for n, result in enumerate(results):
+        try:
+            _dump_results([result], None)
+        except BaseException:  # noqa: BLE001 -- whatever a __reduce__ raises
+            return n
+    return max(0, len(results) - 1)
+
+
+def memory_bytes() -> int:
+    """Memory that this process has resident."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _let_pass(number: int, frame: object) -> None:
+    """Ctrl-C is the parent's: it ends the call, and this worker if need be. What tasks start sees the default."""
+
+
+def live(channel: Channel, board_fd: int) -> int:
+    """The life of a worker; its exit code."""
+    board = Board(board_fd)
+    board.give_up_fd()
+    signal.signal(signal.SIGINT, _let_pass)
+    try:
+        channel.send(protocol.HELLO, (os.getpid(),), may_wait=True)
+        arguments.reseed()
+        return Worker(channel, board).serve()
+    except ConnectionError:
+        return 0
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):
+                continue
+
+
+def main(channel_fd: int, board_fd: int) -> None:
+    """The life of a worker that was started with exec."""
+    status = 1
+    try:
+        status = live(Channel(channel_fd), board_fd)
+    finally:
+        os._exit(status)

@@ -1,0 +1,228 @@
+"""The crash table: whatever a task does to its worker, at any stage, the caller hears of it, and the pool goes on."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fastpar import Parallel, delayed
+from fastpar.errors import RemoteTaskError, TaskPicklingError, TerminatedWorkerError
+
+N = 20
+CULPRIT = 7
+
+
+def parallel(**options):
+    return Parallel(2, "processes", **options)
+
+
+# ---- what goes wrong
+
+
+def raise_error():
+    raise ValueError("on purpose")
+
+
+def exit_python():
+    sys.exit(3)
+
+
+def exit_at_once():
+    os._exit(3)
+
+
+def be_killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()
+
+
+def crash():
+    ctypes.string_at(0)
+
+
+ACTS = {
+    "raise": (raise_error, ValueError),
+    "exit": (exit_python, SystemExit),
+    "_exit": (exit_at_once, TerminatedWorkerError),
+    "SIGKILL": (be_killed, TerminatedWorkerError),
+    "SIGSEGV": (crash, TerminatedWorkerError),
+}
+
+# ---- when
+
+
+class Bomb:
+    """Does its act when it is unpickled."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __reduce__(self):
+        return self.act, ()
+
+
+class BombAtPickle:
+    """Does its act when it is pickled, in the process where that is."""
+
+    def __init__(self, act, home):
+        self.act = act
+        self.home = home
+
+    def __reduce__(self):
+        if os.getpid() != self.home:
+            self.act()
+        return BombAtPickle, (self.act, self.home)
+
+
+def identity(value):
+    return value
+
+
+def act_if(i, act):
+    if i == CULPRIT:
+        act()
+    return i
+
+
+def bomb_if(i, act, home):
+    return BombAtPickle(act, home) if i == CULPRIT else i
+
+
+def running(act):
+    return [delayed(act_if)(i, act) for i in range(N)]
+
+
+def unpickling(act):
+    return [delayed(identity)(Bomb(act) if i == CULPRIT else i) for i in range(N)]
+
+
+def pickling_result(act):
+    return [delayed(bomb_if)(i, act, os.getpid()) for i in range(N)]
+
+
+STAGES = {"running": running, "unpickling": unpickling, "pickling the result": pickling_result}
+
+
+def assert_usable():
+    assert parallel()(delayed(identity)(i) for i in range(N)) == list(range(N))
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1, N])
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_and_act(stage, act, batch_size):
+    do, expected = ACTS[act]
+    if stage == "pickling the result" and act in ("raise", "exit"):
+        expected = TaskPicklingError
+    with pytest.raises(expected) as caught:
+        parallel(batch_size=batch_size)(STAGES[stage](do))
+    assert any(f"in task {CULPRIT} of" in note for note in caught.value.__notes__), caught.value.__notes__
+    assert_usable()
+
+
+@pytest.mark.parametrize("act", ["_exit", "SIGKILL"])
+def test_a_dead_worker_is_noticed_at_once_and_named(act):
+    do, _ = ACTS[act]
+    assert_usable()
+    start = time.monotonic()
+    with pytest.raises(TerminatedWorkerError) as caught:
+        parallel()(running(do))
+    assert time.monotonic() - start < 2  # 2 to 5 ms; the machine may be busy
+    assert caught.value.exitcode == (3 if act == "_exit" else -signal.SIGKILL)
+    assert ("exited with code 3" if act == "_exit" else "SIGKILL") in str(caught.value)
+    assert "act_if" in caught.value.__notes__[0]
+
+
+def test_a_worker_that_dies_while_idle_is_replaced_in_silence():
+    pids = set(parallel(batch_size=1)(delayed(os.getpid)() for _ in range(8)))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert_usable()
+
+
+def test_a_worker_that_dies_while_sending_a_large_result():
+    def large_then_die():
+        value = np.zeros(20_000_000)
+        threading.Timer(0.005, be_killed).start()
+        return [value] * 1
+
+    with suppress(TerminatedWorkerError):
+        parallel()([delayed(large_then_die)() for _ in range(2)])
+    assert_usable()
+
+
+class Unmakeable(Exception):
+    """Can be pickled, and not made again."""
+
+    def __init__(self, a, b):
+        super().__init__(a)
+
+
+def raise_unmakeable(i):
+    raise Unmakeable(i, "b")
+
+
+def test_an_exception_that_cannot_be_pickled_arrives_as_text():
+    with pytest.raises(RemoteTaskError, match="Unmakeable: 0") as caught:
+        parallel(batch_size=1)([delayed(raise_unmakeable)(0), delayed(identity)(1)])
+    assert "raise_unmakeable" in str(caught.value.__cause__)
+    assert_usable()
+
+
+class Model:
+    def __init__(self):
+        self._lock = threading.Lock()
+
+
+class Holder:
+    def __init__(self):
+        self.model = Model()
+
+
+def test_an_unpicklable_argument_is_named():
+    with pytest.raises(TaskPicklingError, match=r"args\[1\]\.model\._lock") as caught:
+        parallel()([delayed(max)(0, Holder()), delayed(max)(1, 2)])
+    assert any("in task 0 of" in note for note in caught.value.__notes__)
+    with pytest.raises(TaskPicklingError, match=r"key\['a'\]\[2\]"):
+        parallel()([delayed(dict)(key={"a": [1, 2, threading.Lock()]})])
+    assert_usable()
+
+
+def test_an_unpicklable_function_is_named():
+    lock = threading.Lock()
+    with pytest.raises(TaskPicklingError, match=r"function.*lock"):
+        parallel()([delayed(lambda i: lock and i)(i) for i in range(3)])
+    assert_usable()
+
+
+def test_an_unpicklable_result_is_an_error_of_its_task():
+    with pytest.raises(TaskPicklingError, match="result") as caught:
+        parallel()([delayed(threading.Lock)() for _ in range(3)])
+    assert any("in task" in note for note in caught.value.__notes__)
+    assert_usable()
+
+
+def test_results_that_cannot_be_made_here():
+    def bad(i):
+        return Bomb(partial(raise_here, os.getppid())) if i == 3 else i
+
+    with pytest.raises(RuntimeError, match="not in this process"):
+        parallel()([delayed(bad)(i) for i in range(10)])
+    assert_usable()
+
+
+def raise_here(nursery):
+    raise RuntimeError("not in this process")
+
+
+def test_more_deaths_than_workers():
+    with pytest.raises(TerminatedWorkerError):
+        parallel(batch_size=1)([delayed(exit_at_once)() for _ in range(10)])
+    assert_usable()

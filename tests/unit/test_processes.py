@@ -1,0 +1,384 @@
+"""Calls on worker processes: results, arrays, leases, settings, life cycle."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from fastpar import Parallel, delayed
+from fastpar.engines.processes.engine import POOL
+
+
+def parallel(n_jobs=2, **options):
+    return Parallel(n_jobs, "processes", **options)
+
+
+def square(x):
+    return x * x
+
+
+def is_gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        os.sched_yield()
+    assert condition()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 1_000])
+@pytest.mark.parametrize("batch_size", ["auto", 1, 7])
+def test_results_are_those_of_the_serial_loop(n, batch_size):
+    assert parallel(batch_size=batch_size)(delayed(square)(i) for i in range(n)) == [i * i for i in range(n)]
+
+
+def test_lambdas_closures_methods_and_mixed_tasks():
+    offset = 3
+    tasks = [delayed(lambda x: x + offset)(1), delayed(str.upper)("a"), delayed(dict)(a=1), delayed([3, 1].index)(1)]
+    assert parallel()(tasks) == [4, "A", {"a": 1}, 1]
+
+
+def test_generators_ordered_and_not():
+    assert list(parallel(return_as="generator")(delayed(square)(i) for i in range(50))) == [i * i for i in range(50)]
+    found = parallel(return_as="generator_unordered")(delayed(square)(i) for i in range(50))
+    assert sorted(found) == [i * i for i in range(50)]
+
+
+def test_a_generator_that_is_closed_early_cancels():
+    results = parallel(return_as="generator")(delayed(time.sleep)(30) for _ in range(4))
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 5
+    assert parallel()([delayed(square)(2), delayed(square)(3)]) == [4, 9]
+
+
+@pytest.mark.parametrize("program", ["-c", "stdin", "script", "module", "zip"])
+def test_no_main_guard_is_needed(python, program):
+    code = (
+        "from fastpar import Parallel, delayed\ndef f(x): return x + 1\n"
+        "print(Parallel(2, 'processes')(delayed(f)(x) for x in range(3)))\n"
+    )
+    (python.directory / "prog.py").write_text(code)
+    if program == "zip":
+        import zipfile
+
+        with zipfile.ZipFile(python.directory / "app.zip", "w") as file:
+            file.writestr("__main__.py", code.replace("def f(x): return x + 1", "from inside import f"))
+            file.writestr("inside.py", "def f(x): return x + 1\n")
+    arguments = {"-c": ["-c", code], "stdin": ["-"], "script": ["prog.py"], "module": ["-m", "prog"]}
+    arguments["zip"] = ["app.zip"]
+    done = python.run(*arguments[program], stdin=code if program == "stdin" else None)
+    assert (done.stdout, done.stderr) == ("[1, 2, 3]\n", "")
+
+
+def test_a_module_that_calls_parallel_when_imported_is_no_process_bomb(python):
+    (python.directory / "bomb.py").write_text(
+        "from fastpar import Parallel, delayed\ndef f(x): return x\n"
+        "print(Parallel(2, 'processes')(delayed(f)(x) for x in range(3)))\n"
+    )
+    done = python.run("-c", "import bomb")
+    assert done.returncode == 1
+    assert "if __name__ ==" in done.stderr
+
+
+# ---- arrays
+
+
+def look(array, i):
+    return type(array).__name__, bool(array.flags.writeable), array.dtype.str, float(array.reshape(-1)[i])
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c", "w+", None])
+def test_large_arguments_are_memory_mapped(mode):
+    array = np.arange(200_000.0)
+    found = parallel(max_nbytes=1_000, mmap_mode=mode)(delayed(look)(array, i) for i in range(5))
+    kind = "ndarray" if mode is None else "memmap"
+    assert found == [(kind, mode != "r", "<f8", float(i)) for i in range(5)]
+
+
+def write_first(array):
+    array[0] = -1
+    return array[0]
+
+
+def test_a_private_copy_is_each_tasks_own():
+    array = np.arange(200_000.0)
+    assert parallel(mmap_mode="c", max_nbytes=1)(delayed(write_first)(array) for _ in range(4)) == [-1] * 4
+    assert array[0] == 0
+    with pytest.raises(ValueError, match="read-only"):
+        parallel(max_nbytes=1)(delayed(write_first)(array) for _ in range(4))
+
+
+def test_an_array_changed_between_calls_arrives_changed():
+    array = np.zeros(300_000)
+    with parallel() as calls:
+        for value in range(4):
+            array[:] = value
+            assert set(calls(delayed(np.sum)(array) for _ in range(3))) == {300_000.0 * value}
+
+
+def total(*arrays):
+    return [float(np.sum(array)) for array in arrays]
+
+
+def test_arrays_inside_containers_and_views_of_every_kind():
+    base = np.arange(1_200_000.0).reshape(1_000, 1_200)
+    views = [base, base.T, base[::2, ::3], base[::-1], np.asfortranarray(base), base[5:], base.astype(">f8")]
+    expected = [float(view.sum()) for view in views]
+    for nbytes in (1, 1_000_000, None):
+        found = parallel(max_nbytes=nbytes)([delayed(total)(*views), delayed(lambda d: total(*d["x"]))({"x": views})])
+        assert found == [expected, expected]
+
+
+def test_results_are_writable_and_no_copies():
+    results = parallel()(delayed(np.full)(300_000, float(i)) for i in range(6))
+    for i, result in enumerate(results):
+        assert result.flags.writeable
+        assert (result == i).all()
+        result[:] = -1
+    again = parallel()(delayed(np.full)(300_000, float(i)) for i in range(6))
+    assert all((result == i).all() for i, result in enumerate(again))
+    assert all((result == -1).all() for result in results)
+
+
+def test_memory_mapped_files_pass_by_name(tmp_path):
+    file = np.memmap(tmp_path / "a", np.float64, "w+", shape=(100, 50))
+    file[:] = np.arange(5_000.0).reshape(100, 50)
+    file.flush()
+
+    def where(array):
+        return array.filename, float(array.sum())
+
+    part = file[10:20]
+    assert parallel()([delayed(where)(part)] * 2) == [(str(tmp_path / "a"), float(part.sum()))] * 2
+
+
+def test_results_of_many_kinds():
+    values = [None, 1, "a", b"b" * 100_000, bytearray(200_000), [np.zeros(3), {"a": np.arange(70_000)}],
+              np.array(["x", None], object),
+              np.zeros((0, 3)), np.array(5), np.zeros(3, [("a", "i4"), ("b", "f8")]), np.float32(2.5)]
+    found = parallel()(delayed(lambda v: v)(value) for value in values)
+    for got, wanted in zip(found, values, strict=True):
+        np.testing.assert_equal(got, wanted)
+
+
+def test_one_closure_is_sent_once_a_worker():
+    ballast = [float(i) for i in range(100_000)]
+
+    def pick(i):
+        return ballast[i]
+
+    assert parallel(batch_size=1)(delayed(pick)(i) for i in range(300)) == ballast[:300]
+
+
+# ---- leases
+
+
+def test_calls_in_several_threads_have_workers_of_their_own():
+    found = {}
+    barrier = threading.Barrier(3)
+
+    def call(name):
+        barrier.wait()
+        for _ in range(5):
+            found[name] = parallel()(delayed(square)(i) for i in range(200)) == [i * i for i in range(200)]
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: True, 1: True, 2: True}
+
+
+def test_workers_outlive_calls():
+    first = set(parallel(batch_size=1)(delayed(os.getpid)() for _ in range(8)))
+    second = set(parallel(batch_size=1)(delayed(os.getpid)() for _ in range(8)))
+    assert first & second
+    assert len(set(parallel(4, batch_size=1)(delayed(slow_pid)() for _ in range(16)))) == 4
+
+
+def slow_pid():
+    time.sleep(0.01)
+    return os.getpid()
+
+
+def test_workers_end_when_they_have_been_idle():
+    (pid,) = set(parallel(idle_worker_timeout=0.05)([delayed(os.getpid)()]))
+    wait_until(lambda: is_gone(pid))
+    assert parallel(idle_worker_timeout=0.05)([delayed(square)(3)]) == [9]
+
+
+def test_workers_that_have_served_enough_are_replaced():
+    pids = parallel(max_tasks_per_worker=2, batch_size=1)(delayed(os.getpid)() for _ in range(12))
+    assert len(set(pids)) >= 6
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "nursery"])
+def test_start_methods(method):
+    state = ["set in the parent"]
+    assert parallel(start_method=method)(delayed(square)(i) for i in range(5)) == [0, 1, 4, 9, 16]
+    assert parallel(start_method=method)([delayed(len)(state)]) == [1]
+
+
+def test_an_initializer_runs_once_in_each_worker(tmp_path):
+    def begin(folder):
+        (folder / str(os.getpid())).touch(exist_ok=False)
+
+    pids = parallel(initializer=begin, initargs=(tmp_path,), batch_size=1)(delayed(os.getpid)() for _ in range(8))
+    assert {int(path.name) for path in tmp_path.iterdir()} >= set(pids)
+
+
+def test_an_initializer_that_fails_fails_the_call():
+    def begin():
+        raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        parallel(initializer=begin)([delayed(square)(1), delayed(square)(2)])
+
+
+# ---- life cycle
+
+
+def test_a_forked_child_has_workers_of_its_own():
+    parallel()([delayed(square)(2)] * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        right = parallel()(delayed(square)(i) for i in range(10)) == [i * i for i in range(10)]
+        POOL.close()
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert parallel()([delayed(square)(3)] * 2) == [9, 9]
+
+
+PARENT = """
+import os, sys, time, numpy as np
+from fastpar import Parallel, delayed
+def work(i, a):
+    sys.stdout.write(f"{os.getpid()} {os.getppid()}\\n"); sys.stdout.flush()
+    time.sleep(60)
+Parallel(2, "processes")(delayed(work)(i, np.zeros(1_000_000)) for i in range(2))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_outlives_the_parent(python, number):
+    program = python.start(PARENT)
+    pids = [int(word) for _ in range(2) for word in program.stdout.readline().split()]
+    program.send_signal(number)
+    program.wait()
+    program.communicate()
+    wait_until(lambda: all(is_gone(pid) for pid in pids), 2.0)
+
+
+def test_ctrl_c_ends_a_call_and_the_next_works(python):
+    code = """
+import os, signal, threading, time
+from fastpar import Parallel, delayed
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+start = time.monotonic()
+try:
+    Parallel(2, "processes")(delayed(time.sleep)(30) for _ in range(4))
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic() - start < 5)
+print(Parallel(2, "processes")(delayed(abs)(-x) for x in (1, 2)))
+"""
+    assert python.out(code) == "interrupted True\n[1, 2]\n"
+
+
+def test_an_interpreter_ends_with_tasks_running(python):
+    code = """
+import time
+from fastpar import Parallel, delayed
+results = Parallel(2, "processes", return_as="generator")(delayed(time.sleep)(60) for _ in range(4))
+print("done")
+"""
+    assert python.out(code, timeout_s=20) == "done\n"
+
+
+def test_it_works_in_a_daemonic_process(python):
+    code = """
+import multiprocessing
+from fastpar import Parallel, delayed
+def inside():
+    print(Parallel(2, "processes")(delayed(abs)(-x) for x in (1, 2)), flush=True)
+if __name__ == "__main__":
+    process = multiprocessing.get_context("fork").Process(target=inside, daemon=True)
+    process.start(); process.join()
+"""
+    assert python.out(code) == "[1, 2]\n"
+
+
+def test_a_source_that_raises_leaves_nothing_running():
+    def tasks():
+        yield delayed(time.sleep)(30)
+        yield delayed(time.sleep)(30)
+        raise ValueError("the source")
+
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="the source"):
+        parallel()(tasks())
+    assert time.monotonic() - start < 5
+
+
+# ---- good citizens
+
+
+def test_workers_see_directory_path_and_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTPAR_TEST_VARIABLE", "here")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def look_around(name):
+        return os.getcwd(), os.environ.get(name), sys.path[0]
+
+    found = parallel()([delayed(look_around)("FASTPAR_TEST_VARIABLE")] * 2)
+    assert found == [(str(tmp_path), "here", str(tmp_path))] * 2
+
+
+def test_random_numbers_differ_between_workers_and_tasks():
+    drawn = parallel(4, batch_size=1)(delayed(np.random.rand)() for _ in range(32))
+    assert len(set(drawn)) == 32
+
+
+def test_nested_calls_run_and_share_the_cpus():
+    def outer(n):
+        return sum(Parallel(2)(delayed(square)(i) for i in range(n)))
+
+    assert parallel()(delayed(outer)(n) for n in range(6)) == [0, 0, 1, 5, 14, 30]
+
+
+def test_inner_threads_are_limited():
+    found = parallel(inner_max_num_threads=3)([delayed(os.getenv)("OMP_NUM_THREADS")] * 2)
+    assert found == ["3", "3"]
+
+
+def test_a_subprocess_of_a_task_keeps_nothing_alive():
+    def start():
+        return subprocess.run([sys.executable, "-c", "print(5)"], capture_output=True, text=True, check=True).stdout
+
+    assert parallel()([delayed(start)()] * 2) == ["5\n"] * 2
+
+
+def test_no_descriptor_is_kept_by_results():
+    results = parallel()(delayed(np.zeros)(200_000) for _ in range(40))
+    n_fds = len(os.listdir("/proc/self/fd"))
+    more = parallel()(delayed(np.zeros)(200_000) for _ in range(40))
+    assert len(os.listdir("/proc/self/fd")) <= n_fds + 2
+    del results, more
+    gc.collect()
