@@ -19,17 +19,21 @@ DEBUG = os.environ.get("FASTPAR_DEBUG", "0") not in ("", "0")
 #: C sources that a module needs beside its own; every other module is Cython alone.
 C_CLOCK = ["fp_check.c", "fp_os_linux.c", "fp_os_posix.c"]
 C_PARKING = [*C_CLOCK, "fp_park.c"]
+C_POOL = ["fp_deque.c", "fp_for.c", "fp_hint.c", "fp_loop.c", "fp_pool.c", "fp_reduce.c", "fp_sleep.c"]
 C_SOURCES = {
     "fastpar._core.channel": C_CLOCK,
     "fastpar._core.dispatch": [*C_PARKING, "fp_queue.c"],
+    "fastpar._core.kernel": ["fp_map.c"],
     "fastpar._core.labor": C_CLOCK,
+    "fastpar._core.pool": [*C_PARKING, *C_POOL],  # nowhere else: there is one pool in a process
     "fastpar._core.remote": [*C_PARKING, "fp_queue.c"],
     "fastpar._core.slots": C_CLOCK,
     "fastpar._core.source": C_CLOCK,
     "fastpar._core.threads": C_PARKING,
 }
 
-C_FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
+FLAGS = [] if sys.platform == "win32" else ["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
+MACROS = [("FP_DEBUG", "1")] if DEBUG else []
 
 MISSING_COMPILER = (
     "fastpar could not be compiled: it needs a C11 compiler and Python's headers "
@@ -56,9 +60,24 @@ class BuildExt(build_ext):
 
     def build_extensions(self):
         try:
+            self.compile_c_sources()
             super().build_extensions()
         except (CCompilerError, ExecError, PlatformError) as error:
             raise SystemExit(f"{MISSING_COMPILER}\nThe compiler said: {error}") from error
+
+    def compile_c_sources(self):
+        """Compile each source that several modules share once, before modules are built side by side."""
+        sources = sorted({source for sources in C_SOURCES.values() for source in sources})
+        objects = self.compiler.compile(
+            [f"src_c/{source}" for source in sources],
+            output_dir=self.build_temp,
+            macros=MACROS,
+            include_dirs=["src_c"],
+            extra_postargs=FLAGS,
+        )
+        found = dict(zip(sources, objects, strict=True))
+        for module in self.extensions:
+            module.extra_objects = [found[source] for source in C_SOURCES.get(module.name, ())]
 
 
 class BuildPy(build_py):
@@ -77,10 +96,10 @@ def extension(source: Path) -> Extension:
     name = ".".join(source.relative_to(ROOT).with_suffix("").parts)
     return Extension(
         name,
-        [str(source.relative_to(ROOT)), *(f"src_c/{c}" for c in C_SOURCES.get(name, ()))],
+        [str(source.relative_to(ROOT))],
         include_dirs=["src_c"],
-        define_macros=[("FP_DEBUG", "1")] if DEBUG else [],
-        extra_compile_args=[] if sys.platform == "win32" else C_FLAGS,
+        define_macros=MACROS,
+        extra_compile_args=FLAGS,
         depends=[str(header.relative_to(ROOT)) for header in (ROOT / "src_c").glob("*.h")],
     )
 

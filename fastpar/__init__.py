@@ -24,13 +24,17 @@ from fastpar.wrapping import wrap_non_picklable_objects
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
+    from fastpar.arrays import shared_array, shared_empty
+    from fastpar.errors import KernelError
     from fastpar.hashing import hash
+    from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
     from fastpar.memory import MemorizedResult, Memory, StoreBackendBase, expires_after, register_store_backend
     from fastpar.persist import dump, load, register_compressor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "KernelError",
     "Logger",
     "MemorizedResult",
     "Memory",
@@ -45,37 +49,52 @@ __all__ = [
     "expires_after",
     "get_include",
     "hash",
+    "kernel",
+    "kernel_map",
     "load",
     "parallel_backend",
     "parallel_config",
+    "parallel_for",
+    "parallel_reduce",
     "register_compressor",
     "register_parallel_backend",
     "register_store_backend",
+    "shared_array",
+    "shared_empty",
     "shutdown",
     "wrap_non_picklable_objects",
 ]
 
 #: Names that are imported when they are first used, since a loop needs none of them, and where they are.
 _LATE = {
+    "KernelError": "errors",
     "MemorizedResult": "memory",
     "Memory": "memory",
     "StoreBackendBase": "memory",
     "dump": "persist",
     "expires_after": "memory",
     "hash": "hashing",
+    "kernel": "kernels",
+    "kernel_map": "kernels",
     "load": "persist",
+    "parallel_for": "kernels",
+    "parallel_reduce": "kernels",
     "register_compressor": "persist",
     "register_store_backend": "memory",
+    "shared_array": "arrays",
+    "shared_empty": "arrays",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(f"fastpar.{_LATE[name]}"), name)
-    return value
+    if name in _LATE:
+        value = globals()[name] = getattr(import_module(f"fastpar.{_LATE[name]}"), name)
+        return value
+    if name in _LATE.values():
+        return import_module(f"fastpar.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

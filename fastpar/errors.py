@@ -35,6 +35,26 @@ class ForkedRunError(FastparError, RuntimeError):
     """A run was continued in a child made by `os.fork`: its workers exist in the parent process only."""
 
 
+class KernelError(FastparError):
+    """A compiled kernel returned a status other than 0, and its loop stopped.
+
+    Attributes
+    ----------
+    index : int
+        Where: the lowest index among those that failed before the loop stopped.
+    code : int
+        What the kernel returned.
+    """
+
+    def __init__(self, index: int, code: int) -> None:
+        super().__init__(index, code)
+        self.index = index
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the kernel returned {self.code} at index {self.index}"
+
+
 class UnhashableError(FastparError, TypeError):
     """`fastpar.hash` met an object that has no value to hash; the message names the path to it."""
 

@@ -16,12 +16,14 @@
 #include <stdint.h>
 
 typedef _Atomic(uint32_t) fp_atomic_u32_t;
-typedef _Atomic(size_t) fp_atomic_size_t;
+typedef _Atomic(uint64_t) fp_atomic_u64_t;
 typedef _Atomic(int64_t) fp_atomic_i64_t;
+typedef _Atomic(size_t) fp_atomic_size_t;
 
 /* The kernel compares the word we wait on as 32 plain bits. */
 _Static_assert(sizeof(fp_atomic_u32_t) == 4, "an atomic word must be as small as the plain one");
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "an atomic word must need no lock");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "nor may one that packs several counts");
 
 #ifdef FP_TEST_YIELD
 void fp_test_yield(void);
@@ -46,6 +48,43 @@ static inline void fp_u32_store_relaxed(fp_atomic_u32_t *word, uint32_t value)
 {
     FP_YIELD();
     atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static inline uint32_t fp_u32_load_acquire(const fp_atomic_u32_t *word)
+{
+    FP_YIELD();
+    return atomic_load_explicit(word, memory_order_acquire);
+}
+
+static inline void fp_u32_store_release(fp_atomic_u32_t *word, uint32_t value)
+{
+    FP_YIELD();
+    atomic_store_explicit(word, value, memory_order_release);
+}
+
+/* The four below return the value before. Adding wraps, so (uint32_t)-1 counts down. */
+static inline uint32_t fp_u32_add_relaxed(fp_atomic_u32_t *word, uint32_t value)
+{
+    FP_YIELD();
+    return atomic_fetch_add_explicit(word, value, memory_order_relaxed);
+}
+
+static inline uint32_t fp_u32_add_release(fp_atomic_u32_t *word, uint32_t value)
+{
+    FP_YIELD();
+    return atomic_fetch_add_explicit(word, value, memory_order_release);
+}
+
+static inline uint32_t fp_u32_add_acq_rel(fp_atomic_u32_t *word, uint32_t value)
+{
+    FP_YIELD();
+    return atomic_fetch_add_explicit(word, value, memory_order_acq_rel);
+}
+
+static inline uint32_t fp_u32_or_acquire(fp_atomic_u32_t *word, uint32_t bits)
+{
+    FP_YIELD();
+    return atomic_fetch_or_explicit(word, bits, memory_order_acquire);
 }
 
 static inline uint32_t fp_u32_exchange_acquire(fp_atomic_u32_t *word, uint32_t value)
@@ -75,19 +114,6 @@ static inline bool fp_u32_cas_relaxed(fp_atomic_u32_t *word, uint32_t expected, 
                                                    memory_order_relaxed);
 }
 
-static inline uint32_t fp_u32_load_acquire(const fp_atomic_u32_t *word)
-{
-    FP_YIELD();
-    return atomic_load_explicit(word, memory_order_acquire);
-}
-
-/* Returns the value before; wraps, so adding (uint32_t)-1 counts down. */
-static inline uint32_t fp_u32_add_acq_rel(fp_atomic_u32_t *word, uint32_t value)
-{
-    FP_YIELD();
-    return atomic_fetch_add_explicit(word, value, memory_order_acq_rel);
-}
-
 static inline int64_t fp_i64_load_relaxed(const fp_atomic_i64_t *number)
 {
     FP_YIELD();
@@ -98,6 +124,45 @@ static inline void fp_i64_store_relaxed(fp_atomic_i64_t *number, int64_t value)
 {
     FP_YIELD();
     atomic_store_explicit(number, value, memory_order_relaxed);
+}
+
+static inline void fp_u64_init(fp_atomic_u64_t *counts, uint64_t value)
+{
+    atomic_init(counts, value);
+}
+
+static inline uint64_t fp_u64_load_relaxed(const fp_atomic_u64_t *counts)
+{
+    FP_YIELD();
+    return atomic_load_explicit(counts, memory_order_relaxed);
+}
+
+static inline void fp_u64_store_relaxed(fp_atomic_u64_t *counts, uint64_t value)
+{
+    FP_YIELD();
+    atomic_store_explicit(counts, value, memory_order_relaxed);
+}
+
+/* Returns the value before; wraps, so adding a negative difference takes away. */
+static inline uint64_t fp_u64_add_acq_rel(fp_atomic_u64_t *counts, uint64_t difference)
+{
+    FP_YIELD();
+    return atomic_fetch_add_explicit(counts, difference, memory_order_acq_rel);
+}
+
+/* Both leave in *expected what was there when they fail. */
+static inline bool fp_u64_cas_relaxed(fp_atomic_u64_t *counts, uint64_t *expected, uint64_t desired)
+{
+    FP_YIELD();
+    return atomic_compare_exchange_strong_explicit(counts, expected, desired, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
+static inline bool fp_u64_cas_acq_rel(fp_atomic_u64_t *counts, uint64_t *expected, uint64_t desired)
+{
+    FP_YIELD();
+    return atomic_compare_exchange_strong_explicit(counts, expected, desired, memory_order_acq_rel,
+                                                   memory_order_relaxed);
 }
 
 static inline void fp_size_init(fp_atomic_size_t *size, size_t value)
@@ -122,6 +187,44 @@ static inline size_t fp_size_add_relaxed(fp_atomic_size_t *size, size_t value)
 {
     FP_YIELD();
     return atomic_fetch_add_explicit(size, value, memory_order_relaxed);
+}
+
+static inline size_t fp_size_load_acquire(const fp_atomic_size_t *size)
+{
+    FP_YIELD();
+    return atomic_load_explicit(size, memory_order_acquire);
+}
+
+static inline void fp_size_store_release(fp_atomic_size_t *size, size_t value)
+{
+    FP_YIELD();
+    atomic_store_explicit(size, value, memory_order_release);
+}
+
+static inline size_t fp_size_exchange_acq_rel(fp_atomic_size_t *size, size_t value)
+{
+    FP_YIELD();
+    return atomic_exchange_explicit(size, value, memory_order_acq_rel);
+}
+
+/* Sequentially consistent, for the one protocol that turns on two variables: the deque's ends (DESIGN.md, 8). */
+static inline size_t fp_size_load_seq_cst(const fp_atomic_size_t *size)
+{
+    FP_YIELD();
+    return atomic_load_explicit(size, memory_order_seq_cst);
+}
+
+static inline void fp_size_store_seq_cst(fp_atomic_size_t *size, size_t value)
+{
+    FP_YIELD();
+    atomic_store_explicit(size, value, memory_order_seq_cst);
+}
+
+static inline bool fp_size_cas_seq_cst(fp_atomic_size_t *size, size_t expected, size_t desired)
+{
+    FP_YIELD();
+    return atomic_compare_exchange_strong_explicit(size, &expected, desired, memory_order_seq_cst,
+                                                   memory_order_relaxed);
 }
 
 #endif

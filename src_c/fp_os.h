@@ -1,8 +1,8 @@
-/* What the core asks of the operating system: two clocks, and waiting on a word of memory.
+/* What the core asks of the operating system: two clocks, waiting on a word of memory, threads, and news of a fork.
  *
- * The contract of all of it: any thread may call, with or without the GIL; pointers are never NULL; nothing here
- * fails in a way a caller could repair, so there is no status (a call the system refuses means a broken argument,
- * and FP_DEBUG aborts on it). Clocks count nanoseconds from a start of their own.
+ * The contract of all of it: any thread may call, with or without the GIL; pointers are never NULL; nothing here but
+ * the start of a thread fails in a way a caller could repair, so there is no status (a call the system refuses means a
+ * broken argument, and FP_DEBUG aborts on it). Clocks count nanoseconds from a start of their own.
  *
  * fp_os_posix.c is the whole of it on any POSIX system; on Linux, fp_os_linux.c waits by futex instead.
  * FP_OS_CONDVAR takes the portable wait on Linux too, for its tests.
@@ -45,5 +45,35 @@ fp_os_woken fp_os_wait(fp_atomic_u32_t *word, uint32_t expected, uint64_t deadli
  * reason, which every user of fp_os_wait must bear anyway.
  */
 void fp_os_wake_one(const fp_atomic_u32_t *word);
+
+/* A thread that was started and must be joined, once. */
+typedef struct fp_os_thread {
+    uintptr_t id;
+} fp_os_thread;
+
+/* False: the system gives us no more threads. The new thread takes no signals, they are for threads that were there
+ * before. It sees what was written before the start.
+ */
+bool fp_os_thread_start(fp_os_thread *thread, void (*body)(void *argument), void *argument);
+void fp_os_thread_join(fp_os_thread thread);
+
+/* CPUs that this process may run on, at least 1; control groups are not asked. */
+uint32_t fp_os_n_cpus(void);
+
+/* Calls the three around every fork from now on, in the forking thread. They cannot be taken back. */
+void fp_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+
+/* Lets another thread go first, if one waits for this CPU. */
+void fp_os_yield(void);
+
+/* One turn of a short spin: says to the core that nothing but a change of memory is waited for. */
+static inline void fp_os_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
 
 #endif

@@ -7,6 +7,21 @@
 
 #include "fp_os.h"
 
+#if defined(__linux__)
+
+#include <sched.h>
+#include <unistd.h>
+
+/* A machine of more CPUs than a cpu_set_t holds refuses: then it is all those that are there. */
+uint32_t fp_os_n_cpus(void)
+{
+    cpu_set_t cpus;
+    long n = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (uint32_t)n;
+}
+
+#endif
+
 #if defined(__linux__) && !defined(FP_OS_CONDVAR)
 
 #include "fp_check.h"
@@ -15,7 +30,6 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 fp_os_woken fp_os_wait(fp_atomic_u32_t *word, uint32_t expected, uint64_t deadline_ns)
 {

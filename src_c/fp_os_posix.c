@@ -12,7 +12,13 @@
 
 #include "fp_os.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -31,12 +37,74 @@ uint64_t fp_os_thread_cpu_ns(void)
     return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
+_Static_assert(sizeof(pthread_t) <= sizeof(uintptr_t), "a thread's name must fit into fp_os_thread");
+
+struct start {
+    void (*body)(void *argument);
+    void *argument;
+};
+
+static void *thread_main(void *argument)
+{
+    struct start start = *(struct start *)argument;
+    free(argument);
+    start.body(start.argument);
+    return NULL;
+}
+
+bool fp_os_thread_start(fp_os_thread *thread, void (*body)(void *argument), void *argument)
+{
+    struct start *start = malloc(sizeof *start);
+    if (start == NULL)
+        return false;
+    *start = (struct start){body, argument};
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* a new thread inherits the mask */
+    pthread_t id;
+    int error = pthread_create(&id, NULL, thread_main, start);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        free(start);
+        return false;
+    }
+    thread->id = 0;
+    memcpy(&thread->id, &id, sizeof id);
+    return true;
+}
+
+void fp_os_thread_join(fp_os_thread thread)
+{
+    pthread_t id;
+    memcpy(&id, &thread.id, sizeof id);
+    pthread_join(id, NULL);
+}
+
+void fp_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
+{
+    pthread_atfork(before, in_parent, in_child); /* fails for want of memory only, and forking then does too */
+}
+
+void fp_os_yield(void)
+{
+    sched_yield();
+}
+
+#if !defined(__linux__)
+
+uint32_t fp_os_n_cpus(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (uint32_t)n;
+}
+
+#endif
+
 #if !defined(__linux__) || defined(FP_OS_CONDVAR)
 
 #include "fp_check.h"
 
 #include <errno.h>
-#include <pthread.h>
 
 /* A thread that waits. Lives on its stack; all of it is written and read under the lock of its bucket. */
 struct waiter {

@@ -85,6 +85,8 @@ def settle():
     """End what may rightly outlive a call: idle workers, and objects in reference cycles."""
     close_pool()
     PROCESSES.close()
+    if "fastpar._core.pool" in sys.modules:
+        sys.modules["fastpar._core.pool"].rest()  # the native threads
     if n_live() or GIL_IS_OFF:  # without a GIL, more is left to the collector
         gc.collect()
 

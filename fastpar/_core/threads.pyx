@@ -58,6 +58,22 @@ cdef int64_t DELIVER_NS = 50_000_000
 cdef int64_t CPU_NS = 1_000_000
 
 
+kernel_type = None
+run_kernels = NULL
+
+
+cdef inline Py_ssize_t run_some(Batch batch, Py_ssize_t i) except -1:
+    """Run task i of a batch, or several from there on that are kernels; how many."""
+    cdef tuple task = batch.task(i)
+    cdef Py_ssize_t n_run = 0
+    if kernel_type is not None and type(task[0]) is kernel_type:
+        n_run = run_kernels(batch, i)
+    if n_run == 0:
+        batch.set_result(i, call_task(task))
+        n_run = 1
+    return n_run
+
+
 cdef inline object call_task(tuple task):
     """Run one task."""
     cdef object args = <object>task[1]
@@ -106,13 +122,13 @@ cdef int run_batch(Run run, Batch batch, Shift *shift) except -1:
     cdef int64_t started = fp_os_clock_ns()
     cdef int64_t overhead = started - shift.left_at if shift.left_at else -1
     cdef int64_t delivered = started, last = started, now, longest = 0
-    cdef Py_ssize_t i = 0, n = batch.n
+    cdef Py_ssize_t i = 0, n = batch.n, n_run
     try:
         while i < n and not run.is_stopped():
-            batch.set_result(i, call_task(batch.task(i)))
-            i += 1
+            n_run = run_some(batch, i)
+            i += n_run
             now = fp_os_clock_ns()
-            longest = max(longest, now - last)
+            longest = max(longest, (now - last) // n_run)
             last = now
             if now - delivered > DELIVER_NS and i < n:
                 run.deliver(batch, now - delivered, longest)

@@ -39,6 +39,8 @@ class Contender:
     def blur(self, scene: Scene, n_jobs: int) -> Array:
         """Return the blurred image."""
         blur_row, padded, widths = self.blur_row, scene.padded, scene.widths
+        if self.engine == "kernels":
+            return _convolve.blur_image(padded, widths, n_jobs)
         if self.is_serial:
             blurred = [blur_row(padded, widths, y) for y in range(scene.n_rows)]
         else:
@@ -53,6 +55,7 @@ CONTENDERS = (
     Contender("NumPy", "threading", rows.blur_row),
     Contender("Cython nogil", "serial", _convolve.blur_row),
     Contender("Cython nogil", "threading", _convolve.blur_row),
+    Contender("Cython nogil", "kernels", _convolve.blur_row),
 )
 
 

@@ -25,9 +25,10 @@ COMPILER = os.environ.get("CC", "cc")
 FLAGS = ["-std=c11", "-g", "-pthread", "-Wall", "-Wextra", "-Werror"]
 TIMEOUT_S = 80
 
-ALL = ("fp_check.c", "fp_os_linux.c", "fp_os_posix.c", "fp_park.c", "fp_queue.c")
+POOL = ("fp_deque.c", "fp_for.c", "fp_hint.c", "fp_loop.c", "fp_pool.c", "fp_reduce.c", "fp_sleep.c")
+ALL = (*POOL, "fp_check.c", "fp_os_linux.c", "fp_os_posix.c", "fp_park.c", "fp_queue.c")
 #: The explorer brings its own system, made of coroutines.
-NO_SYSTEM = ("fp_check.c", "fp_park.c", "fp_queue.c")
+NO_SYSTEM = ("fp_deque.c", "fp_sleep.c", "fp_check.c", "fp_park.c", "fp_queue.c")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,41 @@ EXPLORER_FINDS = [
     ),
 ]
 
+POOL_EXPLORER_FINDS = [
+    Bug(
+        "the owner looks at the thieves' end before it lowers its own",
+        "fp_deque.c",
+        "size_t top = fp_size_load_seq_cst(&deque->top);    /* (D4) */",
+        "fp_size_store_seq_cst(&deque->bottom, bottom + 1); size_t top = fp_size_load_seq_cst(&deque->top);"
+        " fp_size_store_seq_cst(&deque->bottom, bottom);",
+    ),
+    Bug(
+        "the last ticket is taken without asking the thieves",
+        "fp_deque.c",
+        "is_there = fp_size_cas_seq_cst(&deque->top, top, top + 1);",
+        "fp_size_store_seq_cst(&deque->top, top + 1);",
+    ),
+    Bug(
+        "a worker falls asleep without looking for tickets",
+        "fp_sleep.c",
+        "unpack(word).n_tickets == 0 && !may_sleep",
+        "!may_sleep",
+    ),
+    Bug(
+        "who takes a ticket forgets the others",
+        "fp_sleep.c",
+        "return call_searcher(sleep);       /*",
+        "return true; /*",
+    ),
+    Bug(
+        "a worker is counted as asleep before it is listed",
+        "fp_sleep.c",
+        "    if (may_sleep)\n        list_locked(&sleep->asleep, sleeper);",
+        "    fp_mutex_unlock(&sleep->lock); fp_mutex_lock(&sleep->lock);\n"
+        "    if (may_sleep)\n        list_locked(&sleep->asleep, sleeper);",
+    ),
+]
+
 TSAN_FINDS = [
     Bug(
         f"no {order} in the {operation}",
@@ -137,8 +173,13 @@ def runs():
         for waits_by_condvar in (False, True) if sys.platform == "linux" else (False,):
             yield Run("test_park", mode, 20_000, waits_by_condvar=waits_by_condvar)
             yield Run("stress_queue", mode, 400_000, (1, 2, 3), waits_by_condvar)
+        yield Run("test_loop", mode)
+        for waits_by_condvar in (False, True) if sys.platform == "linux" else (False,):
+            yield Run("stress_loop", mode, 40_000, (1, 2), waits_by_condvar)
     yield Run("test_explore", "explore")
+    yield Run("test_explore_pool", "explore")
     yield from (Run("test_explore", "explore", bug=bug) for bug in EXPLORER_FINDS)
+    yield from (Run("test_explore_pool", "explore", bug=bug) for bug in POOL_EXPLORER_FINDS)
     yield from (Run("test_park", "tsan", 20_000, bug=bug) for bug in TSAN_FINDS)
 
 

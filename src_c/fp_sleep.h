@@ -1,0 +1,68 @@
+/* Who searches for tickets, who sleeps, and who is woken: one word that counts them, and two lists under a mutex.
+ *
+ * A ticket is posted after it was pushed on a deque, and taken (or withdrawn) after it was removed from one. A worker
+ * is *searching*, *asleep*, or at work; a thread at the end of its loop may be *waiting*, which helps only with tickets
+ * that suit it. One statement holds whenever no step is half done: a ticket is posted and a worker is asleep => some
+ * worker is searching. Steps and proof: DESIGN.md, 9. Any thread may call, none of it needs the GIL.
+ */
+#ifndef FP_SLEEP_H
+#define FP_SLEEP_H
+
+#include "fp_deque.h"
+#include "fp_park.h"
+
+/* One thread that sleeps or waits here. Lives as long as the pool, so it may be unparked at any time. */
+typedef struct fp_sleeper {
+    fp_parker parker;        /* permits also come from the end of a loop: they are hints, as always */
+    struct fp_sleeper *next; /* under lock */
+    bool is_listed;          /* under lock; taken off by whoever calls the sleeper */
+    fp_wish wish;            /* a waiting thread's, constant while it is listed */
+    fp_ticket called_for;    /* under lock; the ticket that a waiting thread was called for */
+} fp_sleeper;
+
+typedef struct fp_sleep {
+    fp_atomic_u64_t counts; /* tickets, searching, asleep and waiting, 16 bits each; only by read-modify-write */
+    fp_mutex lock;
+    fp_sleeper *asleep;     /* under lock; the last to come is the first to go, since its caches are warm */
+    fp_sleeper *waiting;    /* under lock */
+} fp_sleep;
+
+typedef struct fp_sleep_counts {
+    uint32_t n_tickets, n_searching, n_asleep, n_waiting;
+} fp_sleep_counts;
+
+/* Before it is shared, or in the child of a fork. */
+void fp_sleep_init(fp_sleep *sleep);
+
+/* A glance, old before it is used. */
+fp_sleep_counts fp_sleep_glance(const fp_sleep *sleep);
+
+/* The ticket is on a deque. False: nobody searches, and nobody who could take it was asleep or waiting. */
+bool fp_sleep_post(fp_sleep *sleep, const fp_ticket *ticket);
+
+/* Its owner has popped the ticket, or a thread that waits has taken it. */
+void fp_sleep_withdraw(fp_sleep *sleep);
+
+/* A searching worker has taken a ticket, and is at work from here on. False: there are more, and nobody was left to call. */
+bool fp_sleep_take(fp_sleep *sleep);
+
+/* A worker begins to search: it is new, or done with its work. */
+void fp_sleep_search(fp_sleep *sleep);
+
+/* A worker that was going to search ends instead, or could not be started. */
+void fp_sleep_leave(fp_sleep *sleep);
+
+/* A searching worker sleeps until it is called, and then searches again. False at once: there are tickets. */
+bool fp_sleep_sleep(fp_sleep *sleep, fp_sleeper *sleeper);
+
+/* Between these nobody falls asleep, and who was asleep is called: by the first step, and by each worker that leaves. A
+ * ticket that is nowhere does it. */
+void fp_sleep_dismiss(fp_sleep *sleep);
+void fp_sleep_admit(fp_sleep *sleep);
+
+/* A thread at the end of its loop will wait: between these it looks for what it waits for, and for tickets that suit
+ * `wish`, then parks on sleeper->parker. `has_taken`: it found a ticket. Otherwise a call it got is passed on. */
+void fp_sleep_wait_begin(fp_sleep *sleep, fp_sleeper *sleeper, const fp_wish *wish);
+void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, bool has_taken);
+
+#endif

@@ -1,0 +1,368 @@
+/* The public loops call by call: every index once, every schedule, failures, stops, scratch, blocks, reductions, forks. */
+#include "fp_test.h"
+
+#define FP_CORE
+#include "fastpar.h"
+
+#include "fp_check.h"
+#include "fp_os.h"
+
+#include <sys/wait.h>
+
+enum { N = 1000, N_THREADS = 4 };
+
+static fp_pool *pool;
+static _Atomic int n_runs[N];
+
+static void forget_runs(void)
+{
+    for (int i = 0; i < N; i++)
+        atomic_store(&n_runs[i], 0);
+}
+
+static void check_each_once(int64_t n)
+{
+    for (int i = 0; i < N; i++)
+        CHECK_EQ(atomic_load(&n_runs[i]), i < n);
+}
+
+/* Long enough that helpers are called and come. */
+static void work_ns(uint64_t ns)
+{
+    uint64_t end_ns = fp_os_clock_ns() + ns;
+    while (fp_os_clock_ns() < end_ns) {
+    }
+}
+
+static int run_index(int64_t i, void *context)
+{
+    (void)context;
+    work_ns(1000);
+    atomic_fetch_add(&n_runs[i], 1);
+    return 0;
+}
+
+static int run_chunk(fp_chunk *chunk, void *context)
+{
+    CHECK(chunk->begin < chunk->end);
+    CHECK(chunk->member < N_THREADS);
+    for (int64_t i = chunk->begin; i < chunk->end; i++)
+        run_index(i, context);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------- ranges */
+
+static void every_schedule_runs_each_index_once(void)
+{
+    const int64_t sizes[] = {0, 1, 2, 3, 7, 64, N};
+    const int64_t grains[] = {0, 1, 3, 5000};
+    for (int schedule = FP_AUTO; schedule <= FP_GUIDED; schedule++)
+        for (int s = 0; s < 7; s++)
+            for (int g = 0; g < 4; g++)
+                for (uint32_t n_threads = 1; n_threads <= N_THREADS; n_threads += 3) {
+                    fp_options options = {.n_threads = n_threads, .schedule = (fp_schedule)schedule, .grain = grains[g]};
+                    forget_runs();
+                    CHECK_EQ(fp_parallel_for(pool, sizes[s], run_index, NULL, &options, NULL), FP_DONE);
+                    check_each_once(sizes[s]);
+                    forget_runs();
+                    CHECK_EQ(fp_parallel_for_chunks(pool, sizes[s], run_chunk, NULL, &options, NULL), FP_DONE);
+                    check_each_once(sizes[s]);
+                }
+}
+
+static int add_up(fp_chunk *chunk, void *context)
+{
+    atomic_fetch_add((_Atomic int64_t *)context, chunk->end - chunk->begin);
+    return 0;
+}
+
+static void more_indices_than_32_bits(void)
+{
+    const int64_t n = ((int64_t)1 << 33) + 5;
+    for (int schedule = FP_AUTO; schedule <= FP_GUIDED; schedule++) {
+        _Atomic int64_t sum = 0;
+        fp_options options = {.n_threads = N_THREADS, .schedule = (fp_schedule)schedule, .grain = 1 << 20};
+        CHECK_EQ(fp_parallel_for_chunks(pool, n, add_up, &sum, &options, NULL), FP_DONE);
+        CHECK_EQ(atomic_load(&sum), n);
+    }
+}
+
+static int run_block(const fp_block *block, void *context)
+{
+    int n_columns = *(int *)context;
+    for (int64_t row = block->row_begin; row < block->row_end; row++)
+        for (int64_t column = block->column_begin; column < block->column_end; column++)
+            atomic_fetch_add(&n_runs[row * n_columns + column], 1);
+    return 0;
+}
+
+static void blocks_cover_the_table(void)
+{
+    const int shapes[][4] = {{20, 50, 3, 7}, {1, 1000, 5, 9}, {1000, 1, 1, 1}, {40, 25, 40, 25}, {0, 5, 1, 1}, {5, 0, 2, 2}};
+    for (int i = 0; i < 6; i++) {
+        int n_columns = shapes[i][1];
+        forget_runs();
+        CHECK_EQ(fp_parallel_for_blocks(pool, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], run_block,
+                                        &n_columns, NULL, NULL),
+                 FP_DONE);
+        check_each_once(shapes[i][0] * shapes[i][1]);
+    }
+}
+
+static void wrong_arguments(void)
+{
+    fp_options grain = {.grain = -1}, schedule = {.schedule = (fp_schedule)9};
+    CHECK_EQ(fp_parallel_for(pool, -1, run_index, NULL, NULL, NULL), FP_INVALID);
+    CHECK_EQ(fp_parallel_for(pool, 1, run_index, NULL, &grain, NULL), FP_INVALID);
+    CHECK_EQ(fp_parallel_for(pool, 1, run_index, NULL, &schedule, NULL), FP_INVALID);
+    CHECK_EQ(fp_parallel_for_blocks(pool, 1, 1, 0, 1, run_block, NULL, NULL, NULL), FP_INVALID);
+    CHECK_EQ(fp_parallel_for_blocks(pool, INT64_MAX, INT64_MAX, 1, 1, run_block, NULL, NULL, NULL), FP_INVALID);
+}
+
+/* ------------------------------------------------------------------------------------------- failures and stops */
+
+static int fail_at(int64_t i, void *context)
+{
+    run_index(i, NULL);
+    return i == *(int *)context ? 7 : 0;
+}
+
+static void a_failure_stops_the_rest(void)
+{
+    for (int bad = 0; bad < N; bad += 111)
+        for (int schedule = FP_AUTO; schedule <= FP_GUIDED; schedule++) {
+            fp_options options = {.n_threads = N_THREADS, .schedule = (fp_schedule)schedule};
+            fp_failure failure = {-1, -1};
+            forget_runs();
+            CHECK_EQ(fp_parallel_for(pool, N, fail_at, &bad, &options, &failure), FP_FAILED);
+            CHECK_EQ(failure.index, bad);
+            CHECK_EQ(failure.code, 7);
+            for (int i = 0; i < N; i++)
+                CHECK(atomic_load(&n_runs[i]) <= 1);
+        }
+}
+
+static int stop_soon(int64_t i, void *context)
+{
+    atomic_fetch_add(&n_runs[i], 1);
+    work_ns(50000);
+    fp_stop_request(context);
+    CHECK(fp_is_stopping());
+    return 0;
+}
+
+static void a_stop_token_stops(void)
+{
+    fp_stop stop = {0};
+    fp_options options = {.n_threads = N_THREADS, .stop = &stop, .schedule = FP_DYNAMIC, .grain = 1};
+    int n = 0;
+    forget_runs();
+    CHECK_EQ(fp_parallel_for(pool, N, stop_soon, &stop, &options, NULL), FP_STOPPED);
+    for (int i = 0; i < N; i++)
+        n += atomic_load(&n_runs[i]);
+    CHECK(n >= 1 && n <= N_THREADS);
+    CHECK_EQ(fp_parallel_for(pool, N, run_index, NULL, &options, NULL), FP_STOPPED); /* nothing starts */
+    CHECK(!fp_is_stopping());
+}
+
+static int poll_says_stop(void *context)
+{
+    ++*(int *)context;
+    return 1;
+}
+
+static int take_5_ms(int64_t i, void *context)
+{
+    (void)i, (void)context;
+    work_ns(5000000);
+    return 0;
+}
+
+static void polling_stops(void)
+{
+    int n_polls = 0;
+    fp_options options = {.n_threads = 2, .poll = poll_says_stop, .poll_context = &n_polls};
+    CHECK_EQ(fp_parallel_for(pool, 100000, take_5_ms, NULL, &options, NULL), FP_STOPPED);
+    CHECK_EQ(n_polls, 1);
+}
+
+/* -------------------------------------------------------------------------------------------------------- scratch */
+
+struct tally {
+    _Atomic int n_inits, n_merges, n_frees;
+    int64_t sum;
+};
+
+static void tally_init(void *scratch, void *context)
+{
+    CHECK_EQ((uintptr_t)scratch % 64, 0);
+    atomic_fetch_add(&((struct tally *)context)->n_inits, 1);
+    *(int64_t *)scratch = 0;
+}
+
+static int tally_add(fp_chunk *chunk, void *context)
+{
+    (void)context;
+    work_ns(20000);
+    for (int64_t i = chunk->begin; i < chunk->end; i++)
+        *(int64_t *)chunk->scratch += i;
+    return 0;
+}
+
+static void tally_merge(void *scratch, void *context)
+{
+    struct tally *tally = context;
+    CHECK_EQ(atomic_load(&tally->n_frees), atomic_fetch_add(&tally->n_merges, 1));
+    tally->sum += *(int64_t *)scratch;
+}
+
+static void tally_free(void *scratch, void *context)
+{
+    (void)scratch;
+    atomic_fetch_add(&((struct tally *)context)->n_frees, 1);
+}
+
+static void each_thread_has_scratch(void)
+{
+    fp_scratch scratch = {1000, tally_init, tally_merge, tally_free};
+    fp_options options = {.n_threads = N_THREADS, .scratch = &scratch, .schedule = FP_DYNAMIC, .grain = 10};
+    for (int i = 0; i < 20; i++) {
+        struct tally tally = {.sum = 0};
+        CHECK_EQ(fp_parallel_for_chunks(pool, N, tally_add, &tally, &options, NULL), FP_DONE);
+        CHECK_EQ(tally.sum, N * (N - 1) / 2);
+        CHECK(atomic_load(&tally.n_inits) <= N_THREADS);
+        CHECK_EQ(atomic_load(&tally.n_merges), atomic_load(&tally.n_inits));
+        CHECK_EQ(atomic_load(&tally.n_frees), atomic_load(&tally.n_inits));
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------ reductions */
+
+static int sum_harmonics(void *accumulator, int64_t begin, int64_t end, void *context)
+{
+    if (context != NULL && *(int64_t *)context >= begin && *(int64_t *)context < end)
+        return 3;
+    for (int64_t i = begin; i < end; i++)
+        *(double *)accumulator += 1.0 / (double)(i + 1);
+    return 0;
+}
+
+static void sum_merge(void *left, const void *right, void *context)
+{
+    (void)context;
+    *(double *)left += *(const double *)right;
+}
+
+static void reductions_are_bitwise_equal(void)
+{
+    const int64_t sizes[] = {0, 1, 2, 3, 5, 1023, 1024, 1025, 100003};
+    for (int s = 0; s < 9; s++)
+        for (int64_t block = 0; block <= 16; block += 16) {
+            fp_reduction reduction = {sizeof(double), NULL, sum_harmonics, sum_merge, NULL, block};
+            double expected = -1;
+            fp_options alone = {.n_threads = 1};
+            CHECK_EQ(fp_parallel_reduce(pool, sizes[s], &reduction, NULL, &expected, &alone, NULL), FP_DONE);
+            for (int round = 0; round < 12; round++) {
+                double result = -1;
+                fp_options options = {.n_threads = (uint32_t)round % N_THREADS + 1, .schedule = (fp_schedule)(round % 4)};
+                CHECK_EQ(fp_parallel_reduce(pool, sizes[s], &reduction, NULL, &result, &options, NULL), FP_DONE);
+                CHECK_EQ(memcmp(&result, &expected, sizeof result), 0);
+            }
+        }
+}
+
+static void a_reduction_can_fail(void)
+{
+    fp_reduction reduction = {sizeof(double), NULL, sum_harmonics, sum_merge, NULL, 100};
+    int64_t bad = 5150;
+    double result = -1;
+    fp_failure failure = {0, 0};
+    CHECK_EQ(fp_parallel_reduce(pool, 10000, &reduction, &bad, &result, NULL, &failure), FP_FAILED);
+    CHECK_EQ(failure.index, 5100);
+    CHECK_EQ(failure.code, 3);
+    CHECK_EQ(fp_parallel_reduce(pool, -1, &reduction, &bad, &result, NULL, &failure), FP_INVALID);
+}
+
+/* -------------------------------------------------------------------------------------------------- limits, threads */
+
+static int see_limit(int64_t i, void *context)
+{
+    (void)i;
+    *(uint32_t *)context = fp_thread_limit();
+    return 0;
+}
+
+static void limits_are_inherited(void)
+{
+    uint32_t seen = 0;
+    fp_options options = {.n_threads = 3};
+    CHECK(fp_thread_limit() >= 1);
+    CHECK_EQ(fp_set_thread_limit(5), 0);
+    CHECK_EQ(fp_thread_limit(), 5);
+    CHECK_EQ(fp_parallel_for(pool, 3, see_limit, &seen, &options, NULL), FP_DONE);
+    CHECK_EQ(seen, 3);
+    CHECK_EQ(fp_set_thread_limit(0), 5);
+}
+
+static void pools_start_what_they_need(void)
+{
+    fp_pool *small = fp_pool_new(2);
+    fp_options options = {.n_threads = 64, .schedule = FP_DYNAMIC, .grain = 1};
+    CHECK_EQ(fp_pool_n_threads(small), 0);
+    forget_runs();
+    for (int i = 0; i < 50 && fp_pool_n_threads(small) < 2; i++)
+        CHECK_EQ(fp_parallel_for(small, 20, take_5_ms, NULL, &options, NULL), FP_DONE);
+    CHECK_EQ(fp_pool_n_threads(small), 2);
+    fp_pool_rest(small);
+    CHECK_EQ(fp_pool_n_threads(small), 0);
+    CHECK_EQ(fp_parallel_for(small, N, run_index, NULL, &options, NULL), FP_DONE);
+    fp_pool_free(small);
+    fp_pool_free(NULL);
+}
+
+#ifndef __SANITIZE_THREAD__
+
+static void a_child_starts_with_an_empty_pool(void)
+{
+    CHECK_EQ(fp_parallel_for(pool, N, run_index, NULL, NULL, NULL), FP_DONE);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(HANG_S);
+        CHECK_EQ(fp_pool_n_threads(pool), 0);
+        forget_runs();
+        fp_options options = {.n_threads = N_THREADS};
+        CHECK_EQ(fp_parallel_for(pool, N, run_index, NULL, &options, NULL), FP_DONE);
+        check_each_once(N);
+        _exit(0);
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+}
+
+#endif
+
+int main(int argc, char **argv)
+{
+    test_start(argc, argv, (struct options){0});
+    pool = fp_pool_new(N_THREADS - 1);
+    RUN(every_schedule_runs_each_index_once);
+    RUN(more_indices_than_32_bits);
+    RUN(blocks_cover_the_table);
+    RUN(wrong_arguments);
+    RUN(a_failure_stops_the_rest);
+    RUN(a_stop_token_stops);
+    RUN(polling_stops);
+    RUN(each_thread_has_scratch);
+    RUN(reductions_are_bitwise_equal);
+    RUN(a_reduction_can_fail);
+    RUN(limits_are_inherited);
+    RUN(pools_start_what_they_need);
+#ifndef __SANITIZE_THREAD__ /* it does not follow threads that a forked child starts */
+    RUN(a_child_starts_with_an_empty_pool);
+#endif
+    fp_pool_free(pool);
+    CHECK_EQ(fp_check_n_live(), 0);
+    return 0;
+}

@@ -1,0 +1,465 @@
+"""Kernels from every source, mapped, looped over and reduced; against NumPy and the plain loop."""
+
+import ctypes
+import ctypes.util
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastpar import Parallel, cpu, delayed, kernels
+from fastpar._core import pool
+from fastpar._signatures import encode
+from fastpar.errors import KernelError
+from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
+
+LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
+SCHEDULES = ("auto", "static", "dynamic", "guided")
+
+SOURCE = r"""
+#include <stdint.h>
+#include <time.h>
+double twice(double x) { return 2 * x; }
+float twice_float(float x) { return 2 * x; }
+double scaled(double x, void *factor) { return x * *(double *)factor; }
+double fma3(double x, double y, double z) { return x * y + z; }
+int row_sum(double *row, intptr_t n, double *out, void *data)
+{
+    double sum = 0;
+    for (intptr_t i = 0; i < n; i++) {
+        if (row[i] < 0) return 5;
+        sum += row[i];
+    }
+    *out = sum;
+    return 0;
+}
+int row_reverse(double *row, intptr_t n, double *out, intptr_t n_out, void *data)
+{
+    for (intptr_t i = 0; i < n_out; i++) out[i] = row[n - 1 - i];
+    return 0;
+}
+int mark(int64_t i, void *counts) { ((int64_t *)counts)[i]++; return 0; }
+int mark_range(int64_t begin, int64_t end, void *counts)
+{
+    for (int64_t i = begin; i < end; i++) ((int64_t *)counts)[i]++;
+    return 0;
+}
+int fail_at(int64_t i, void *where) { return i == *(int64_t *)where ? 3 : 0; }
+int nothing(int64_t i) { return 0; }
+int empty_range(int64_t begin, int64_t end, void *data) { return 0; }
+int nap(int64_t i) { struct timespec t = {0, 1000000}; nanosleep(&t, 0); return 0; }
+double harmonic(int64_t i, void *data) { return 1.0 / (i + 1); }
+double harmonic_range(int64_t begin, int64_t end, void *data)
+{
+    double sum = 0;
+    for (int64_t i = begin; i < end; i++) sum += 1.0 / (i + 1);
+    return sum;
+}
+double itself(int64_t i) { return i; }
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("kernels")
+    (directory / "k.c").write_text(SOURCE)
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "k.c", "-o", "k.so"], cwd=directory, check=True)
+    return ctypes.CDLL(str(directory / "k.so"))
+
+
+@pytest.fixture
+def c(library):
+    """A function of the library as a kernel."""
+    return lambda name, signature: kernel(getattr(library, name), signature)
+
+
+# ------------------------------------------------------------------------------------------------- signatures
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("double (double)", "d(d)"),
+        ("double(double,void*)", "d(dP)"),
+        ("int (npy_intp i, const double *row, void *user_data) noexcept nogil", "i(lDP)"),
+        ("float64 (float64*, int64)", "d(Dl)"),
+        ("int (long long, unsigned_)", None),
+        ("int (long int, void * restrict data)", "i(lP)"),
+        ("void (void)", "v()"),
+        ("double (double **)", None),
+        ("double", None),
+        ("", None),
+    ],
+)
+def test_signatures_are_read(text, code):
+    if code is None:
+        with pytest.raises(TypeError, match=r"signature|type"):
+            encode(text)
+    else:
+        assert encode(text) == code
+
+
+# ------------------------------------------------------------------------------------------------- sources
+
+
+def from_ctypes():
+    function = ctypes.CDLL(ctypes.util.find_library("m")).sqrt
+    function.argtypes, function.restype = [ctypes.c_double], ctypes.c_double
+    return kernel(function)
+
+
+def from_ctypes_and_signature():
+    return kernel(ctypes.CDLL(ctypes.util.find_library("m")).sqrt, "double (double)")
+
+
+def from_capsule():
+    new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+        ("PyCapsule_New", ctypes.pythonapi)
+    )
+    return kernel(new(ctypes.cast(LIBM.sqrt, ctypes.c_void_p), b"double (double)", None))
+
+
+def from_cffi():
+    ffi = pytest.importorskip("cffi").FFI()
+    ffi.cdef("double sqrt(double);")
+    return kernel(ffi.addressof(ffi.dlopen(ctypes.util.find_library("m")), "sqrt"))
+
+
+SOURCES = [from_ctypes, from_ctypes_and_signature, from_capsule, from_cffi]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", SOURCES)
+def test_a_kernel_from_every_source(make):
+    root = make()
+    assert root(6.25) == 2.5
+    assert root.code == "d(d)"
+    x = np.linspace(0, 9, 1000)
+    np.testing.assert_array_equal(kernel_map(root, x), np.sqrt(x))
+
+
+#: In interpreters of their own: these bring a BLAS, whose threads come and go as they like.
+SOURCES_ELSEWHERE = {
+    "scipy": """
+import ctypes, ctypes.util, scipy
+sqrt = ctypes.CDLL(ctypes.util.find_library("m")).sqrt
+sqrt.argtypes, sqrt.restype = [ctypes.c_double], ctypes.c_double
+k = kernel(scipy.LowLevelCallable(sqrt))
+""",
+    "numba": """
+import numba
+k = kernel(numba.cfunc("float64(float64)")(lambda x: x**0.5))
+""",
+    "scipy.special": """
+try:
+    kernel("scipy.special.cython_special:nonsense")
+except TypeError as error:
+    assert "exports no cdef function 'nonsense'" in str(error)
+k = kernel("scipy.special.cython_special:j0")
+assert k(0.0) == 1.0
+from math import sqrt as k
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOURCES_ELSEWHERE)
+def test_a_kernel_from_a_package(name, python):
+    pytest.importorskip(name.partition(".")[0])
+    code = f"from fastpar.kernels import kernel, kernel_map\n{SOURCES_ELSEWHERE[name]}\nprint(k(6.25))"
+    assert python.out(code) == "2.5\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "signature", "message"),
+    [
+        (math.sqrt, None, "holds no compiled function"),
+        (LIBM.cos, None, "set its argtypes"),
+        (LIBM.cos, "double", "is no signature"),
+        (LIBM.cos, "str (double)", "is no type"),
+        ("no_colon", None, "package.module:name"),
+    ],
+)
+def test_what_is_no_kernel(source, signature, message):
+    with pytest.raises(TypeError, match=message):
+        kernel(source, signature)
+
+
+def test_a_wrong_signature_is_refused_before_anything_runs(c):
+    with pytest.raises(TypeError, match="the function's signature is 'double \\(double\\)', not"):
+        kernel(from_ctypes(), None) and kernel(from_ctypes_source(), "int (int64_t, void *)")
+    with pytest.raises(TypeError, match="kernel_map cannot call"):
+        kernel_map(c("mark", "int (int64_t, void *)"), np.ones(3))
+    with pytest.raises(TypeError, match="parallel_for cannot call"):
+        parallel_for(c("twice", "double (double)"), 3)
+    with pytest.raises(TypeError, match="takes 1 arrays, not 2"):
+        kernel_map(c("twice", "double (double)"), np.ones(3), np.ones(3))
+    with pytest.raises(TypeError, match="takes no data"):
+        kernel(LIBM.cos, "double (double)", data=np.ones(1))
+
+
+def from_ctypes_source():
+    function = ctypes.CDLL(ctypes.util.find_library("m")).sqrt
+    function.argtypes, function.restype = [ctypes.c_double], ctypes.c_double
+    return function
+
+
+# ------------------------------------------------------------------------------------------------- kernel_map
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 5])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_elements(c, n_jobs, schedule):
+    twice = c("twice", "double (double)")
+    for n in (0, 1, 7, 100_001):
+        x = np.arange(n, dtype=float)
+        np.testing.assert_array_equal(kernel_map(twice, x, n_jobs=n_jobs, schedule=schedule), 2 * x)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a,
+        lambda a: a.T,
+        lambda a: a[::2, ::-3],
+        lambda a: np.broadcast_to(a[:1, :, None], (5, a.shape[1], 4)),
+        np.asfortranarray,
+        lambda a: a[0, 0],
+        lambda a: a[:, None, :],
+        lambda a: a.view(type("Subclass", (np.ndarray,), {})),
+        lambda a: a[:0],
+    ],
+)
+def test_any_strides(c, view):
+    x = np.asarray(view(np.arange(120 * 90, dtype=float).reshape(120, 90)))
+    result = kernel_map(c("twice", "double (double)"), x, n_jobs=3)
+    np.testing.assert_array_equal(result, 2 * x)
+    out = np.zeros(x.shape[::-1]).T
+    assert kernel_map(c("twice", "double (double)"), x, out=out, n_jobs=3) is out
+    np.testing.assert_array_equal(out, 2 * x)
+
+
+def test_several_inputs_floats_and_data(c):
+    x, y, z = np.random.default_rng(0).random((3, 5000))
+    np.testing.assert_array_equal(kernel_map(c("fma3", "double (double, double, double)"), x, y, z), x * y + z)
+    single = x.astype(np.float32)
+    result = kernel_map(c("twice_float", "float (float)"), single)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, 2 * single)
+    scaled = c("scaled", "double (double, void *)")
+    np.testing.assert_array_equal(kernel_map(scaled, x, data=np.array([3.0])), 3 * x)
+    bound = kernel(scaled, data=ctypes.c_double(4.0))
+    np.testing.assert_array_equal(kernel_map(bound, x), 4 * x)
+    assert bound(2.0) == 8.0
+
+
+def test_rows(c):
+    x = np.arange(3 * 40 * 5, dtype=float).reshape(3, 40, 5)
+    total = c("row_sum", "int (double *, intptr_t, double *, void *)")
+    np.testing.assert_array_equal(kernel_map(total, x), x.sum(-1))
+    np.testing.assert_array_equal(kernel_map(total, x[:, ::-3]), x[:, ::-3].sum(-1))
+    assert kernel_map(total, x[0, 0]) == x[0, 0].sum()
+    reverse = c("row_reverse", "int (double *, intptr_t, double *, intptr_t, void *)")
+    np.testing.assert_array_equal(kernel_map(reverse, x), x[..., ::-1])
+    np.testing.assert_array_equal(kernel_map(reverse, x, out=np.empty((3, 40, 2))), x[..., :2:-1])
+    x[1, 7, 2] = -1
+    with pytest.raises(KernelError, match="returned 5 at index 47") as caught:
+        kernel_map(total, x)
+    assert (caught.value.index, caught.value.code) == (47, 5)
+    with pytest.raises(ValueError, match="not contiguous"):
+        kernel_map(total, x.T)
+
+
+def test_what_kernel_map_refuses(c):
+    twice = c("twice", "double (double)")
+    fma3 = c("fma3", "double (double, double, double)")
+    x = np.arange(100.0)
+    frozen = np.empty(100)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        kernel_map(twice, x, out=frozen)
+    with pytest.raises(TypeError, match="array 1 is of type int64"):
+        kernel_map(twice, np.arange(3))
+    with pytest.raises(TypeError, match="out is of type float32"):
+        kernel_map(twice, x, out=np.empty(100, np.float32))
+    with pytest.raises(TypeError, match="no array"):
+        kernel_map(twice, [1.0, 2.0])
+    with pytest.raises(ValueError, match="array 2 has shape"):
+        kernel_map(fma3, x, x[:50], x)
+    with pytest.raises(ValueError, match="out has shape"):
+        kernel_map(twice, x, out=np.empty(99))
+    with pytest.raises(ValueError, match="overlaps"):
+        kernel_map(twice, x[:-1], out=x[1:])
+    with pytest.raises(ValueError, match="overlaps"):
+        kernel_map(twice, x, out=x[::-1])
+    with pytest.raises(ValueError, match="schedule"):
+        kernel_map(twice, x, schedule="best")
+    assert kernel_map(twice, x[::2], out=x[1::2]) is not None  # interleaved, but apart
+    y = np.arange(100.0)
+    np.testing.assert_array_equal(kernel_map(twice, y, out=y), 2 * np.arange(100.0))
+
+
+# ------------------------------------------------------------------------------------------------- loops
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 5, -1, None])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_each_index_once(c, n_jobs, schedule):
+    for name, signature in [("mark", "int (int64_t, void *)"), ("mark_range", "int (int64_t, int64_t, void *)")]:
+        for n, grain in [(0, 0), (1, 5), (1000, 7), (50_000, 0)]:
+            counts = np.zeros(n, np.int64)
+            parallel_for(c(name, signature), n, counts, n_jobs=n_jobs, schedule=schedule, grain=grain)
+            assert (counts == 1).all()
+
+
+def test_more_than_32_bits(c):
+    parallel_for(c("empty_range", "int (int64_t, int64_t, void *)"), 2**33, n_jobs=2)
+
+
+@pytest.mark.parametrize("n", [-1, 2**63, 1.5, True, "3"])
+def test_wrong_ranges(c, n):
+    with pytest.raises((TypeError, ValueError)):
+        parallel_for(c("nothing", "int (int64_t)"), n)
+
+
+def test_an_error_in_the_middle(c):
+    fail_at = c("fail_at", "int (int64_t, void *)")
+    for where in (0, 17, 99_999):
+        with pytest.raises(KernelError) as caught:
+            parallel_for(fail_at, 100_000, np.array([where]), n_jobs=3)
+        assert (caught.value.index, caught.value.code) == (where, 3)
+    parallel_for(fail_at, 100, np.array([100]))
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [("harmonic", "double (int64_t, void *)"), ("harmonic_range", "double (int64_t, int64_t, void *)")],
+)
+def test_reductions_are_bitwise_equal(c, name, signature):
+    k = c(name, signature)
+    for n in (0, 1, 1000, 123_457):
+        results = {
+            parallel_reduce(k, n, n_jobs=n_jobs, schedule=schedule) for n_jobs in (1, 2, 4) for schedule in SCHEDULES
+        }
+        assert len(results) == 1
+        assert results.pop() == pytest.approx(math.fsum(1 / (i + 1) for i in range(n)))
+
+
+def test_operations(c):
+    itself = c("itself", "double (int64_t)")
+    assert parallel_reduce(itself, 5000, op="max") == 4999
+    assert parallel_reduce(itself, 5000, op="min") == 0
+    assert parallel_reduce(itself, 3, op="prod") == 0
+    assert parallel_reduce(itself, 0, op="min") == math.inf
+    with pytest.raises(ValueError, match="op='mean'"):
+        parallel_reduce(itself, 3, op="mean")
+
+
+# ------------------------------------------------------------------------------------------------- surroundings
+
+
+def test_sixteen_threads_at_once(c):
+    mark = c("mark", "int (int64_t, void *)")
+    counts = np.zeros((16, 20_000), np.int64)
+    errors = []
+
+    def work(row):
+        try:
+            for _ in range(10):
+                parallel_for(mark, counts.shape[1], row, n_jobs=3)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(row,)) for row in counts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert (counts == 10).all()
+
+
+def test_ctrl_c_stops_a_loop(c):
+    nap = c("nap", "int (int64_t)")
+    stamps = []
+
+    def interrupt():
+        stamps.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Timer(0.1, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        parallel_for(nap, 20_000, n_jobs=2)
+    assert time.monotonic() - stamps[0] < 0.3  # 0.1 on a quiet machine
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_pool_of_its_own(c):
+    mark = c("mark", "int (int64_t, void *)")
+    parallel_for(mark, 50_000, np.zeros(50_000, np.int64), n_jobs=3)
+    child = os.fork()
+    if child == 0:
+        counts = np.zeros(50_000, np.int64)
+        empty = pool.n_threads() == 0
+        parallel_for(mark, 50_000, counts, n_jobs=3)
+        os._exit(0 if empty and (counts == 1).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    np.dot(np.ones((256, 256)), np.ones((256, 256)))  # BLAS ended its threads at the fork: start them again
+
+
+def test_inside_a_worker_the_share_of_cpus_counts():
+    token = cpu.enter_share(1)
+    try:
+        assert kernels._n_threads(None) == 1
+        assert kernels._n_threads(-1) == 1
+        assert kernels._n_threads(3) == 3
+    finally:
+        cpu.leave_share(token)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_tasks_of_parallel_may_be_kernels(c, n_jobs):
+    fma3 = c("fma3", "double (double, double, double)")
+    tasks = [(fma3, (i, 2.0, 0.5), {}) for i in range(3000)]
+    tasks[1500:1500] = [(math.sqrt, (16,), {}), (c("itself", "double (int64_t)"), (7,), {})]
+    expected = [function(*args) for function, args, _ in tasks]
+    assert Parallel(n_jobs, "threading")(tasks) == expected
+    assert Parallel(n_jobs, "threading")(delayed(kernel(LIBM.sqrt, "double (double)"))(i * i) for i in range(5)) == [
+        0.0,
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+    ]
+
+
+def test_a_wrong_argument_names_its_task(c):
+    twice = c("twice", "double (double)")
+    with pytest.raises(ctypes.ArgumentError) as caught:
+        Parallel(2, "threading")(delayed(twice)("x" if i == 777 else i) for i in range(1000))
+    assert "in task 777 of fastpar.Parallel" in caught.value.__notes__[0]
+
+
+def test_a_kernel_does_not_travel():
+    import pickle
+
+    with pytest.raises(TypeError, match="address in this process"):
+        pickle.dumps(from_ctypes())
+
+
+def test_kernels_are_imported_when_they_are_used(python):
+    assert python.out("import sys, fastpar; print('fastpar.kernels' in sys.modules)") == "False\n"
+    assert python.out("import fastpar; print(fastpar.kernels.kernel.__name__)") == "kernel\n"
+
+
+def test_the_extensions_leave_the_gil_off():
+    if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled():
+        assert kernel(LIBM.sqrt, "double (double)")(4.0) == 2.0
