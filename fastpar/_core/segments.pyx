@@ -246,9 +246,7 @@ cdef class Board:
 
     @property
     def place(self):
-        """Place of the running task in it; or cdef int n_mapped_ = 0  # written with relaxed care: a limit that is kept roughly is kept
-
-IDLE, UNPACKING, PACKING."""
+        """Place of the running task in it; or IDLE, UNPACKING, PACKING."""
         return fp_board_get(&self.board.place)
 
     @property

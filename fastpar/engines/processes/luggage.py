@@ -13,6 +13,7 @@ from fastpar._core.remote import columns, is_plain
 from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
 from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
+from fastpar.engines.processes.settings import pickled
 from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from fastpar._core.tasks import Batch
     from fastpar.engines.processes.pool import Worker
+    from fastpar.engines.processes.settings import Settings
 
 #: Memory that a call keeps for its next batches.
 STOCK_BYTES = 1 << 26
@@ -75,6 +77,10 @@ class Luggage:
         parcel = pack(pickled, buffers, self._stock, attached)
         parcel.brings_functions = bool(new)
         return parcel
+
+    def pack_settings(self, settings: Settings) -> Parcel:
+        """What a worker has to know before its first batch."""
+        return pack(*pickled(settings), self._stock)
 
     def sent(self, parcel: Parcel) -> None:
         """The parcel is on its way: its own segments may be used again when the worker has done with them."""

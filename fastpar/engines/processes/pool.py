@@ -83,10 +83,13 @@ class Worker:
             message = self.channel.receive()
             if message is None:
                 return True
-            kind, numbers, _, _ = message
-            if kind != protocol.HELLO:
+            kind, numbers, _, fds = message
+            if kind == protocol.HELLO:
+                self.pid = numbers[0]
+            elif kind != protocol.NOTE:
                 return False
-            self.pid = numbers[0]
+            for fd in fds:  # of what a thread said after its task had ended: nobody listens any more
+                os.close(fd)
 
 
 class Nursery:
@@ -242,7 +245,7 @@ class Pool:
         return worker
 
     def _find_nursery(self, options: Options, private: list[Nursery]) -> Nursery:
-        modules = (*(("numpy",) if "numpy" in sys.modules else ()), *options.preload)
+        modules = (*(name for name in ("numpy", "logging") if name in sys.modules), *options.preload)
         if options.start_method == "fork":
             if not private:
                 private.append(self._new_nursery((), is_fork=True))

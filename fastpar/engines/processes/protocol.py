@@ -10,14 +10,14 @@ KILL = 2  # number of the worker
 PRELOAD = 3  # body: names of modules
 
 # Parent to worker.
-SETTINGS = 10  # body: pickled settings; for all batches that follow
+SETTINGS = 10  # 1 for packed; body: pickled settings, for all batches that follow
 BATCH = 11  # number, tasks, budget in ns, number of the call, 1 for `PACKED`; body: the tasks
 REST = 12  # the call is over: drop what was kept for it
 
 # Worker to parent.
 HELLO = 20  # pid
 RESULTS = 21  # number of the batch, tasks that have results, total and longest ns, status; body: results, error
-NOTE = 22  # body: a log record, a warning, a line of output
+NOTE = 22  # number of the batch, place of the task, 1 for packed; body: a log record, a warning, a line of output
 
 # Nursery to parent, on a worker's channel.
 DIED = 30  # pid, or -1 if it could not be started; exit code, or errno; peak memory in bytes

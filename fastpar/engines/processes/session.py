@@ -21,7 +21,7 @@ from fastpar._core.remote import RemoteCrew, Seat, fail_without_task
 from fastpar._core.segments import IDLE
 from fastpar._core.slots import Slots
 from fastpar.engines.attempts import Attempt, plain_task
-from fastpar.engines.processes import failures, protocol, settings
+from fastpar.engines.processes import failures, notes, protocol, settings
 from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.luggage import Luggage, explain
 from fastpar.engines.processes.packing import unpack
@@ -173,13 +173,10 @@ class ProcessSession:
         worker.arrays.clear()
         worker.n_forgotten = 0
         if worker.settings != self._settings:
-            body = pickle.dumps(self._settings) if self._is_simple() else _dumps(self._settings)
-            self._send(worker, protocol.SETTINGS, (), body, ())
+            parcel = self._luggage.pack_settings(self._settings)
+            self._send(worker, protocol.SETTINGS, (parcel.is_packed,), parcel.body, parcel.fds)
             worker.settings = self._settings
         return worker
-
-    def _is_simple(self) -> bool:
-        return self._options.for_worker.initializer is None
 
     def _send_home(self, worker: Worker) -> None:
         """The end of its lease."""
@@ -261,8 +258,20 @@ class ProcessSession:
             self._take_in(worker, numbers, body, fds)
         elif kind == protocol.HELLO:
             worker.pid = numbers[0]
+        elif kind == protocol.NOTE:
+            self._pass_on(worker, (numbers, body, fds))
         else:
             self._bury(worker, kind, numbers)
+
+    def _pass_on(self, worker: Worker, note: tuple[tuple[int, ...], bytes, list[int]]) -> None:
+        """What a task says beside its result goes where it would have gone here."""
+        batch, place = note[0][:2]
+        seat = worker.seat
+        index = seat.index(place) if seat is not None and seat.number == batch and place >= 0 else None
+        try:
+            notes.hear(note, worker.pid, index)
+        except Exception as error:  # noqa: BLE001 -- a handler's, a stream's, or a warning that is an error by now
+            fail_without_task(self.run, error)
 
     def _take_in(self, worker: Worker, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         """Bring the results of a batch in."""
@@ -422,9 +431,3 @@ def task_key(task: Any) -> Any:
     if key is not None:
         return key
     return function if type(function) in (type(len), type) else None
-
-
-def _dumps(value: object) -> bytes:
-    from fastpar.engines.processes.pickling import dumps
-
-    return dumps(value)[0]

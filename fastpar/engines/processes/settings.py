@@ -1,10 +1,12 @@
-"""What a worker takes over from its caller before it runs tasks: search path, directory, environment, shares, filters.
+"""What a worker takes over from its caller before it runs tasks: search path, directory, environment, shares, filters,
+what it shall tell of logs and output.
 
 Collected for each call, compared with what the worker was told last, and sent only where it differs.
 """
 
 from __future__ import annotations
 
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 import os
 import sys
 import warnings
@@ -12,6 +14,8 @@ from contextlib import suppress
 
 from fastpar import config, cpu
 from fastpar.engines.backend import ParallelBackendBase
+from fastpar.engines.processes import notes
+from fastpar.engines.processes.pickling import PROTOCOL, dumps
 from fastpar.errors import BackendUnavailableError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -51,7 +55,7 @@ def collect(plan: Plan, options: Options, n_cpus: int) -> Settings:
         nested._replace(backend=(type(backend), getattr(backend, "nesting_level", None))),
         options.for_worker,
         _error_state(),
-        _log_level(),
+        notes.wanted(),
     )
 
 
@@ -86,14 +90,21 @@ def _error_state() -> dict[str, str] | None:
     return np.geterr() if np is not None and hasattr(np, "geterr") else None
 
 
-def _log_level() -> int | None:
-    logging = sys.modules.get("logging")
-    return None if logging is None else logging.getLogger().level
+def pickled(settings: Settings) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """A pickle of settings, and its buffers.
+
+    By name as far as it goes: Python's own filters mention ``__main__``, and every call would import cloudpickle.
+    """
+    filters, options = settings[5], settings[7]
+    if options.initializer is None and all(category.__module__ != "__main__" for _, _, category, _, _ in filters):
+        with suppress(pickle.PicklingError, AttributeError):  # a class of a function
+            return pickle.dumps(settings, PROTOCOL), []
+    return dumps(settings)
 
 
 def apply(worker: Worker, settings: Settings) -> None:
     """Take settings over. In the worker."""
-    path, directory, environment, share, n_inner, filters, nested, options, error_state, _ = settings
+    path, directory, environment, share, n_inner, filters, nested, options, error_state, wanted = settings
     sys.path[:] = path
     if directory is not None:
         with suppress(OSError):  # what is relative to it will say so
@@ -109,6 +120,7 @@ def apply(worker: Worker, settings: Settings) -> None:
         import numpy as np
 
         np.seterr(**error_state)
+    worker.scribe.heed(wanted)
     options.enter(worker)
 
 

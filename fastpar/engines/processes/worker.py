@@ -18,6 +18,7 @@ from fastpar.engines.processes import arguments, protocol
 from fastpar.engines.processes.packing import Stock, pack, unpack
 from fastpar.engines.processes.pickling import dumps
 from fastpar.engines.processes.reports import describe_error
+from fastpar.engines.processes.scribe import Scribe
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Worker:
     def __init__(self, channel: Channel, board: Board) -> None:
         self.channel = channel
         self.board = board
+        self.scribe = Scribe(channel, board)
         self.idle_ns = IDLE_NS
         self.max_tasks = 0
         self.max_bytes = 0
@@ -57,7 +59,7 @@ class Worker:
             if kind == protocol.BATCH:
                 self._run(numbers, body, fds)
             elif kind == protocol.SETTINGS:
-                self._settle_in(body)
+                self._settle_in(numbers, body, fds)
             elif kind == protocol.REST:
                 self._forget_call()
             else:
@@ -73,11 +75,13 @@ class Worker:
                 return None
         return self.channel.receive(may_wait=True)
 
-    def _settle_in(self, body: bytes) -> None:
+    def _settle_in(self, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         from fastpar.engines.processes import settings
 
         try:
-            settings.apply(self, pickle.loads(body))
+            self.leftover = None
+            pickled, buffers = unpack(body, fds) if numbers[0] else (body, [])
+            settings.apply(self, pickle.loads(pickled, buffers=buffers))
         except BaseException as error:  # noqa: BLE001 -- told with the next batch
             self.leftover = error
 
@@ -92,6 +96,7 @@ class Worker:
         if call != self._call:
             self._forget_call()
             self._call = call
+            self.scribe.begin_call()
         try:
             pickled, buffers = unpack(body, fds, arguments.receive) if is_packed else (body, [])
             if brings_functions:
@@ -147,6 +152,7 @@ class Worker:
             n, status = 0, protocol.RAISED
         if self._is_full():
             status += protocol.FULL << 3
+        self.scribe.flush()
         header = (number, n, total_ns, longest_ns, status, parcel.is_packed)
         self.board.show(number, IDLE)
         self.channel.send(protocol.RESULTS, header, parcel.body, parcel.fds, may_wait=True)
