@@ -6,11 +6,19 @@ array over it, in whatever process. Who writes where at what time is the user's 
 
 from __future__ import annotations
 
+import os
+from weakref import WeakValueDictionary
+
+from fastpar._core.segments import Segment
+
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from typing import Any, Literal
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+#: Shared memory that is mapped here, by device and inode, which name it in all processes: it is mapped once in each.
+mapped: WeakValueDictionary[tuple[int, int], Segment] = WeakValueDictionary()
 
 
 def shared_empty(
@@ -31,7 +39,7 @@ def shared_empty(
     Returns
     -------
     ndarray
-        It and its views pass to tasks by reference; what a task returns of it is a copy.
+        It and its views pass to tasks by reference, and back.
 
     Raises
     ------
@@ -57,8 +65,6 @@ def shared_empty(
     """
     import numpy as np
 
-    from fastpar._core.segments import Segment
-
     kind = np.dtype(dtype)
     if kind.hasobject:
         raise TypeError(f"an array of {kind} cannot be shared: its elements are objects of this process")
@@ -66,8 +72,7 @@ def shared_empty(
     n_items = 1
     for n in dimensions:
         n_items *= int(n)
-    segment = Segment.create(n_items * kind.itemsize)
-    segment.is_shared = True
+    segment = adopt(Segment.create(n_items * kind.itemsize))
     return np.ndarray(dimensions, kind, segment, order=order)  # type: ignore[arg-type, no-any-return]
 
 
@@ -87,3 +92,27 @@ def shared_array(array: ArrayLike) -> NDArray[Any]:
     copy = shared_empty(source.shape, source.dtype, "F" if is_fortran else "C")
     copy[...] = source
     return copy
+
+
+def adopt(segment: Segment) -> Segment:
+    """Take shared memory in: this segment, or the one that has it here already."""
+    key = key_of(segment)
+    known = mapped.get(key)
+    if known is None:
+        segment.is_shared = True
+        known = mapped[key] = segment
+    return known
+
+
+def key_of(segment: Segment) -> tuple[int, int]:
+    """What names shared memory in all processes while it exists in one."""
+    status = os.fstat(segment.fd)
+    return status.st_dev, status.st_ino
+
+
+def shared_segment(array: Any) -> Segment | None:
+    """The segment of a shared array, or of a part of one; None for others."""
+    base = array.base
+    while base is not None and not isinstance(base, Segment):
+        base = getattr(base, "base", None)
+    return base if base is not None and base.is_shared else None

@@ -6,6 +6,7 @@ A task's own exception always arrives as itself; the types here are for what goe
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -107,17 +108,20 @@ def add_task_note(error: BaseException, index: int, task: tuple[object, tuple[ob
     task : tuple
         ``(function, args, kwargs)``.
     """
-    note = f"{_NOTE} {index} of fastpar.Parallel: {describe_call(*task)}"
-    try:
+    with suppress(Exception):  # notes that are no list are not ours
         notes = getattr(error, "__notes__", None) or []
         ours = [place for place, text in enumerate(notes) if str(text).startswith(_NOTE)]
         if len(ours) >= MAX_NOTES:
             del notes[ours[0]]
+    add_note(error, f"{_NOTE} {index} of fastpar.Parallel: {describe_call(*task)}")
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """What ``error.add_note`` does; Python 3.10 has no such method, but its tools read the attribute."""
+    with suppress(Exception):  # a class of the user's that refuses: its error matters more than our note
+        notes = getattr(error, "__notes__", None) or []
         notes.append(note)
-        # What add_note does; Python 3.10 has no such method, but its tools read the attribute.
         error.__notes__ = notes  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 -- a class of the user's that refuses: its error matters more than our note
-        pass
 
 
 def describe_call(function: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:

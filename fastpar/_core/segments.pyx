@@ -42,8 +42,11 @@ def open_memory(folder=None):
     """A descriptor of new, empty memory without a name: in the kernel's own file system, or in a folder."""
     if folder is None and hasattr(os, "memfd_create"):
         return os.memfd_create("fastpar", os.MFD_CLOEXEC)
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_EXCL, 0o600)
+    except (AttributeError, OSError):  # a system or file system that has no such thing
+        pass
     import tempfile
-
     fd, path = tempfile.mkstemp(prefix="fastpar-", dir=folder)
     os.unlink(path)
     return fd

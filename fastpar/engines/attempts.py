@@ -35,6 +35,18 @@ class TaskFailure(namedtuple("TaskFailure", ["index", "error", "call", "n_attemp
 
     __slots__ = ()
 
+    def __reduce__(self) -> Any:
+        from fastpar.engines.processes.reports import describe_error
+
+        return _restore_failure, (self.index, describe_error(self.error), self.call, self.n_attempts)
+
+
+def _restore_failure(index: int, description: Any, call: str, n_attempts: int) -> TaskFailure:
+    """The record as it was: its error may be one that cannot be pickled."""
+    from fastpar.engines.processes.reports import restore_error
+
+    return TaskFailure(index, restore_error(description), call, n_attempts)
+
 
 class Attempt:
     """Runs tasks of one call; see the module's docstring. Immutable, so it may be pickled and shared.

@@ -6,11 +6,14 @@ the segments in, and `load_array`, which the pickle calls, makes arrays over the
 
 from __future__ import annotations
 
+import _pickle as pickle  # the C half: the other takes milliseconds to import
 import os
 import sys
 import weakref
 
 from fastpar._core.segments import Segment
+from fastpar.arrays import adopt, key_of, mapped, shared_segment
+from fastpar.engines.processes.packing import unpack
 from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -45,7 +48,8 @@ def load_array(
 
     segment = received[number]
     if mode == "shared":
-        segment.is_shared = True
+        if not segment.is_shared:
+            segment = received[number] = adopt(segment)
         return np.ndarray(shape, dtype, segment, offset, strides)
     if mode == "c":
         segment = segment.private()  # each time: what a task writes is that task's
@@ -56,7 +60,7 @@ def load_array(
     return array
 
 
-def load_memmap(path: str, mode: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+def load_memmap(path: str, mode: str, offset: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
     """A memory-mapped file, mapped here."""
     import numpy as np
 
@@ -93,9 +97,48 @@ def reseed() -> None:
         numpy_random.seed()
 
 
+#: Shared memory in the results that are being pickled.
+returned: dict[tuple[int, int], Segment] = {}
+
+#: More of it than this in one message is copied: each takes a descriptor.
+MAX_RETURNED = 200
+
+
 def returning() -> Reducers | None:
-    """How a worker pickles results."""
-    return None
+    """How a worker pickles results; `returned` has what must go along."""
+    returned.clear()
+    if not mapped:
+        return None
+    import numpy as np
+
+    return {np.ndarray: _return}
+
+
+def _return(array: Any) -> Any:
+    segment = shared_segment(array)
+    if segment is None:
+        return array.__reduce_ex__(5)
+    key = key_of(segment)
+    if key not in returned and len(returned) >= MAX_RETURNED:
+        return array.__reduce_ex__(5)
+    returned[key] = segment
+    return load_shared, (key, array.dtype, array.shape, array.strides, segment.offset_of(_address(array)))
+
+
+def hint_for(error: BaseException) -> str | None:
+    """What to say of an error that a write to a read-only argument may have raised."""
+    if not isinstance(error, (ValueError, TypeError, BufferError)):
+        return None
+    text = str(error).lower()
+    if not any(word in text for word in ("read-only", "readonly", "writable", "writeable")):
+        return None
+    if not any(segment.mode == "r" for segment in received.values()):
+        return None
+    return (
+        "arrays larger than max_nbytes reach worker processes as read-only memory maps: with mmap_mode='c' each task "
+        "may write to a copy of its own, with max_nbytes=None all arrays are copied, and what fastpar.shared_array "
+        "makes is written by all"
+    )
 
 
 def cannot_return(result: object, error: BaseException) -> TaskPicklingError:
@@ -107,6 +150,24 @@ def cannot_return(result: object, error: BaseException) -> TaskPicklingError:
 
 
 # ------------------------------------------------------------------------------------------ in the parent
+
+
+def load_results(body: bytes, fds: list[int], is_packed: int) -> Any:
+    """What a worker has sent back. Shared arrays lie over the memory that this process has already."""
+    if not is_packed:
+        return pickle.loads(body)
+    shared: list[Segment] = []  # until there are arrays over them
+    pickled, buffers = unpack(body, fds, lambda _, fd, size: shared.append(adopt(Segment.attach(fd, size))))
+    return pickle.loads(pickled, buffers=buffers)
+
+
+def load_shared(
+    key: tuple[int, int], dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> Any:
+    """An array over shared memory that has come with the message."""
+    import numpy as np
+
+    return np.ndarray(shape, dtype, mapped[key], offset, strides)  # type: ignore[arg-type]
 
 
 class Arrays:
@@ -149,13 +210,17 @@ class Arrays:
     def _make_reducers(self) -> Reducers:
         import numpy as np
 
-        reducers: Reducers = {np.ndarray: self._reduce, np.memmap: self._reduce_memmap}
+        reducers: Reducers = {np.ndarray: self._reduce, np.memmap: self._reduce}
         if "numpy.random" in sys.modules:
             reducers[np.random.RandomState] = self._reduce_random_state
         return reducers
 
     def _reduce(self, array: Any) -> Any:
         shared = shared_segment(array)
+        if shared is None and array.base is not None:
+            place = _place_in_file(array)
+            if place is not None:
+                return load_memmap, (*place, array.dtype, array.shape, array.strides)
         if shared is None and (array.nbytes <= self._max_nbytes or array.dtype.hasobject):
             return array.__reduce_ex__(5)
         if shared is not None:
@@ -176,14 +241,6 @@ class Arrays:
             self._numbers[id(owner)] = entry
         self.mentioned[entry[1]] = None
         return entry[1]
-
-    def _reduce_memmap(self, array: Any) -> Any:
-        place = _place_in_file(array)
-        if place is None:
-            return self._reduce(array)
-        path, offset = place
-        mode = "r+" if array.mode == "w+" else array.mode
-        return load_memmap, (path, mode, array.dtype, array.shape, array.strides, offset)
 
     @staticmethod
     def _reduce_random_state(state: Any) -> Any:
@@ -207,14 +264,6 @@ class Arrays:
         self._numbers.clear()
 
 
-def shared_segment(array: Any) -> Segment | None:
-    """The segment of an array made by `fastpar.shared_empty`, or of a part of one; None for others."""
-    base = array.base
-    while base is not None and not isinstance(base, Segment):
-        base = getattr(base, "base", None)
-    return base if base is not None and base.is_shared else None
-
-
 def _address(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
 
@@ -226,8 +275,8 @@ def contiguous_strides(array: Any) -> tuple[int, ...]:
     return tuple(array.itemsize * _product(array.shape[i + 1 :]) for i in range(array.ndim))
 
 
-def _place_in_file(array: Any) -> tuple[str, int] | None:
-    """File and offset of what a memory-mapped array shows; None where it cannot be mapped again from them."""
+def _place_in_file(array: Any) -> tuple[str, str, int] | None:
+    """File, mode and offset of what a memory-mapped array or a view of one shows; None where that is not enough."""
     import mmap
 
     import numpy as np
@@ -235,9 +284,11 @@ def _place_in_file(array: Any) -> tuple[str, int] | None:
     owner, base = array, array.base
     while isinstance(base, np.ndarray):
         owner, base = base, base.base
-    if not isinstance(base, mmap.mmap) or owner.filename is None or array.mode in (None, "c"):
+    if not isinstance(base, mmap.mmap) or not isinstance(owner, np.memmap) or not array.nbytes:
         return None
-    if any(step < 0 for step in array.strides) or not os.path.isfile(owner.filename):
+    if owner.filename is None or owner.mode in (None, "c") or any(step < 0 for step in array.strides):
         return None
-    return str(owner.filename), owner.offset + _address(array) - _address(owner)
-
+    if not os.path.isfile(owner.filename):
+        return None
+    mode = "r+" if owner.mode == "w+" else owner.mode
+    return str(owner.filename), mode, owner.offset + _address(array) - _address(owner)

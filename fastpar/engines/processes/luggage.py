@@ -39,11 +39,13 @@ class Luggage:
     ----------
     arrays : Arrays
         The call's.
+    folder : str or None
+        Where segments are made; None: in memory.
     """
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, arrays: Arrays, folder: str | None) -> None:
         self._arrays = arrays
-        self._stock = Stock(STOCK_BYTES)
+        self._stock = Stock(STOCK_BYTES, folder)
         self._functions: dict[Any, tuple[Any, int, Any]] = {}  # by identity: a (weak) reference, number, pickle
         self._n = 0
         self.is_heavy = False  # workers keep more of this call than they should when it is over

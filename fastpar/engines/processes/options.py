@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from fastpar.config import parse_memory
+from fastpar.engines.processes.places import find_folder
+
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from typing import Any
@@ -14,7 +17,7 @@ START_METHODS = ("nursery", "spawn", "fork")
 
 
 class WorkerOptions(
-    namedtuple("WorkerOptions", ["initializer", "initargs", "idle_s", "max_tasks", "max_bytes"])
+    namedtuple("WorkerOptions", ["initializer", "initargs", "idle_s", "max_tasks", "max_bytes", "folder"])
 ):
     """The part that workers are told.
 
@@ -28,6 +31,8 @@ class WorkerOptions(
         A worker without work for so long ends.
     max_tasks, max_bytes : int
         A worker that has run so many tasks, or has grown so large, is replaced; 0 for no limit.
+    folder : str or None
+        Where segments are made; None: in memory.
     """
 
     __slots__ = ()
@@ -37,14 +42,14 @@ class WorkerOptions(
         worker.idle_ns = int(self.idle_s * 1e9)
         worker.max_tasks = self.max_tasks
         worker.max_bytes = self.max_bytes
+        worker.use_folder(self.folder)
         if self.initializer is not None:
             self.initializer(*self.initargs)
 
 
 class Options(
     namedtuple(
-        "Options", ["start_method", "preload", "temp_folder", "max_nbytes", "mmap_mode", "task_timeout_ns",
-        "for_worker"]
+        "Options", ["start_method", "preload", "max_nbytes", "mmap_mode", "task_timeout_ns", "for_worker"]
     )
 ):
     """All of them, checked.
@@ -55,8 +60,6 @@ class Options(
         One of `START_METHODS`.
     preload : tuple of str
         Modules that the nursery imports before the first worker is forked.
-    temp_folder : str or None
-        Where segments are made; None: in memory.
     max_nbytes : int or None
         Arguments larger than this arrive as memory-mapped arrays; None: none does.
     mmap_mode : str or None
@@ -68,6 +71,11 @@ class Options(
     """
 
     __slots__ = ()
+
+    @property
+    def folder(self) -> str | None:
+        """Where segments are made; None: in memory."""
+        return self.for_worker.folder  # type: ignore[no-any-return]
 
     @property
     def is_private(self) -> bool:
@@ -82,12 +90,12 @@ def parse(given: dict[str, Any]) -> Options:
         tuple(given.get("initargs") or ()),
         float(given.get("idle_worker_timeout") or 300.0),
         int(given.get("max_tasks_per_worker") or given.get("maxtasksperchild") or 0),
-        int(given.get("max_worker_memory") or 0),
+        parse_memory(given.get("max_worker_memory"), "max_worker_memory") or 0,
+        find_folder(given.get("temp_folder")),
     )
     return Options(
         _start_method(given),
         tuple(given.get("preload") or ()),
-        given.get("temp_folder"),
         given.get("max_nbytes"),
         given.get("mmap_mode"),
         int((given.get("task_timeout") or 0) * 1e9),

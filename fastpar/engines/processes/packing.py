@@ -11,6 +11,7 @@ import marshal
 
 from fastpar._core.channel import MAX_BODY, MAX_FDS
 from fastpar._core.segments import Segment, n_mapped
+from fastpar.engines.processes.places import make_segment
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -67,29 +68,6 @@ class Stock:
     def clear(self) -> None:
         """Keep nothing."""
         self._segments.clear()
-
-
-def make_segment(size: int, folder: str | None) -> Segment:
-    """A new segment; where `folder`, or memory, has no room for it, one in the next place that has."""
-    try:
-        return Segment.create(size, folder)
-    except OSError as error:
-        import tempfile
-        import warnings
-
-        fallback = "/dev/shm" if folder is not None else tempfile.gettempdir()
-        try:
-            segment = Segment.create(size, fallback)
-        except OSError:
-            place = folder or "shared memory"
-            raise MemoryError(f"no room for {size} bytes in {place}, nor in {fallback}: {error}") from None
-        warnings.warn(
-            f"{folder or 'shared memory'} has no room for {size} bytes ({error.strerror}): fastpar uses {fallback}; "
-            "set temp_folder= or JOBLIB_TEMP_FOLDER to a folder with more room",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return segment
 
 
 class Parcel:

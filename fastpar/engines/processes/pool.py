@@ -184,7 +184,7 @@ class Pool:
     """See the module's docstring."""
 
     def __init__(self) -> None:
-        self.warehouse = Warehouse(WAREHOUSE_BYTES)
+        self._warehouses: dict[str | None, Warehouse] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -201,8 +201,14 @@ class Pool:
         self._n_started = 0
         self.sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
         self.task_times: dict[Any, tuple[int, int, int]] = {}  # of functions: tasks, their time, that of the longest
-        self.warehouse.renew_lock()
-        self.warehouse.clear()
+        self._warehouses.clear()
+
+    def warehouse(self, folder: str | None) -> Warehouse:
+        """What is kept between calls that have their segments in `folder`, or in memory."""
+        with self._lock:
+            if folder not in self._warehouses:
+                self._warehouses[folder] = Warehouse(WAREHOUSE_BYTES, folder)
+            return self._warehouses[folder]
 
     def lease(self, options: Options, private: list[Nursery]) -> Worker:
         """A worker for one call.
@@ -305,7 +311,9 @@ class Pool:
             self._nursery = None
             for nursery in nurseries:
                 nursery.end()
-        self.warehouse.clear()
+            warehouses, self._warehouses = self._warehouses, {}
+        for warehouse in warehouses.values():
+            warehouse.clear()
 
     def end(self) -> None:
         """At the end of the interpreter: the same, and calls that have not ended do so now."""

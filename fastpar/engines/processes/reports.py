@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import _pickle as pickle  # the C half: the other takes milliseconds to import
 
+from fastpar.engines.processes.arguments import hint_for
 from fastpar.engines.processes.pickling import dumps
-from fastpar.errors import RemoteTaskError, RemoteTraceback, user_traceback
+from fastpar.errors import RemoteTaskError, RemoteTraceback, add_note, user_traceback
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ def describe_error(error: BaseException) -> Description:
     """An exception in pieces that arrive in any case. In the worker."""
     import traceback
 
+    hint = hint_for(error)
+    if hint is not None:
+        add_note(error, hint)
     text = "".join(traceback.format_exception(type(error), error, user_traceback(error)))
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     notes = [str(note) for note in getattr(error, "__notes__", ())]

@@ -7,7 +7,6 @@ answers. A worker that dies is replaced on its seat; what it had not begun goes 
 
 from __future__ import annotations
 
-import _pickle as pickle  # the C half: the other takes milliseconds to import
 import itertools
 import os
 from time import monotonic_ns
@@ -22,9 +21,8 @@ from fastpar._core.segments import IDLE
 from fastpar._core.slots import Slots
 from fastpar.engines.attempts import Attempt, plain_task
 from fastpar.engines.processes import failures, notes, protocol, settings
-from fastpar.engines.processes.arguments import Arrays
+from fastpar.engines.processes.arguments import Arrays, load_results
 from fastpar.engines.processes.luggage import Luggage, explain
-from fastpar.engines.processes.packing import unpack
 from fastpar.engines.processes.reports import restore_error
 from fastpar.errors import WorkerStartError, timeout_error
 
@@ -64,8 +62,8 @@ class ProcessSession:
         self._call = next(_calls)
         self._batches = itertools.count(1)
         self._settings = settings.collect(plan, options, cpu.budget())
-        self._arrays = Arrays(pool.warehouse, options.max_nbytes, options.mmap_mode)
-        self._luggage = Luggage(self._arrays)
+        self._arrays = Arrays(pool.warehouse(options.folder), options.max_nbytes, options.mmap_mode)
+        self._luggage = Luggage(self._arrays, options.folder)
         self._nurseries: list[Nursery] = []
         self._workers: list[Worker] = []
         self._poller = Poller()
@@ -279,8 +277,7 @@ class ProcessSession:
         seat = worker.seat
         is_full, status = status >> 3, status & 7
         try:
-            pickled, buffers = unpack(body, fds) if is_packed else (body, [])
-            content = pickle.loads(pickled, buffers=buffers)
+            content = load_results(body, fds, is_packed)
         except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when made
             self._cannot_read(worker, error)
             return

@@ -112,10 +112,6 @@ class Warehouse:
             self._stock.clear()
             self._copies.clear()
 
-    def renew_lock(self) -> None:
-        """In a forked child: the lock may be held for ever."""
-        self._lock = Lock()
-
 
 def _digest(array: Any) -> bytes:
     import numpy as np

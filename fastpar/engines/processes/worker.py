@@ -85,6 +85,11 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 -- told with the next batch
             self.leftover = error
 
+    def use_folder(self, folder: str | None) -> None:
+        """Make segments there from now on; None: in memory."""
+        if folder != self._stock.folder:
+            self._stock = Stock(STOCK_BYTES, folder)
+
     def _forget_call(self) -> None:
         self._functions.clear()
         arguments.received.clear()
@@ -146,9 +151,9 @@ class Worker:
         self, number: int, n: int, total_ns: int, longest_ns: int, status: int, pickled: bytes, buffers: Any
     ) -> None:
         try:
-            parcel = pack(pickled, buffers, self._stock)
+            parcel = pack(pickled, buffers, self._stock, [*enumerate(arguments.returned.values())])
         except MemoryError as error:
-            parcel = pack(pickle.dumps(describe_error(error)), (), self._stock)
+            parcel = pack(pickle.dumps(([], describe_error(error))), (), self._stock)
             n, status = 0, protocol.RAISED
         if self._is_full():
             status += protocol.FULL << 3
@@ -156,7 +161,8 @@ class Worker:
         header = (number, n, total_ns, longest_ns, status, parcel.is_packed)
         self.board.show(number, IDLE)
         self.channel.send(protocol.RESULTS, header, parcel.body, parcel.fds, may_wait=True)
-        for segment in parcel.segments:
+        arguments.returned.clear()
+        for segment in parcel.own_segments:
             self._stock.give(segment)
 
     def _is_full(self) -> bool:
