@@ -65,8 +65,9 @@ def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] |
             yield result
             asked_ns = perf_counter_ns() if limit_ns is not None else 0
             continue
+        is_open = run.is_open  # the first of three looks: a failure or a result that comes between them is not lost
         _raise_failure(run)
-        if not run.is_open and not run.has_next:  # in this order: what comes between the two looks is not lost
+        if not is_open and not run.has_next:
             return
         _step(session, -1 if limit_ns is None else _time_left(run, limit_ns, perf_counter_ns() - asked_ns))
         if watch is not None:
