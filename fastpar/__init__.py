@@ -25,6 +25,7 @@ from fastpar.wrapping import wrap_non_picklable_objects
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from fastpar.arrays import shared_array, shared_empty
+    from fastpar.engines.attempts import TaskFailure
     from fastpar.errors import KernelError
     from fastpar.hashing import hash
     from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
@@ -42,6 +43,7 @@ __all__ = [
     "ParallelBackendBase",
     "PrintTime",
     "StoreBackendBase",
+    "TaskFailure",
     "cpu_count",
     "delayed",
     "dump",
@@ -71,6 +73,7 @@ _LATE = {
     "MemorizedResult": "memory",
     "Memory": "memory",
     "StoreBackendBase": "memory",
+    "TaskFailure": "engines.attempts",
     "dump": "persist",
     "expires_after": "memory",
     "hash": "hashing",

@@ -96,7 +96,7 @@ class Parallel(Logger):
         How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and
         so on. By default what `parallel_config` says, else 1: the plain loop in the calling thread.
     backend : str, ParallelBackendBase, concurrent.futures.Executor, optional
-        What executes the tasks; default ``"threading"``. A multiprocessing context is accepted for one too.
+        What executes the tasks; default ``"processes"``. A multiprocessing context is accepted for one too.
     return_as : {'list', 'generator', 'generator_unordered'}
         A list; or a generator of the results in the order of the tasks, or as they arrive. A generator reads the
         tasks only so far ahead as `pre_dispatch` says, so neither tasks nor results pile up.

@@ -53,8 +53,10 @@ class Contender:
 CONTENDERS = (
     Contender("NumPy", "serial", rows.blur_row),
     Contender("NumPy", "threading", rows.blur_row),
+    Contender("NumPy", "processes", rows.blur_row),
     Contender("Cython nogil", "serial", _convolve.blur_row),
     Contender("Cython nogil", "threading", _convolve.blur_row),
+    Contender("Cython nogil", "processes", _convolve.blur_row),
     Contender("Cython nogil", "kernels", _convolve.blur_row),
 )
 
@@ -69,8 +71,9 @@ class Finish:
         Who.
     seconds : float
         Wall time of the whole image.
-    cpus : float
+    cpus : float or None
         CPU time of this process over wall time: how many CPUs it had. Few where many could work: the machine was busy.
+        None where other processes did the work.
     speed_up : float
         Against the serial loop of the same implementation.
     speed_up_overall : float
@@ -81,7 +84,7 @@ class Finish:
 
     contender: Contender
     seconds: float
-    cpus: float
+    cpus: float | None
     speed_up: float
     speed_up_overall: float
     image: Array
@@ -127,7 +130,7 @@ def run(
         finish = Finish(
             contender,
             seconds,
-            cpus=cpu_seconds / seconds,
+            cpus=None if contender.engine == "processes" else cpu_seconds / seconds,
             speed_up=serial.seconds / seconds if serial else 1.0,
             speed_up_overall=first.seconds / seconds if first else 1.0,
             image=image,
@@ -176,8 +179,9 @@ def table(finishes: Sequence[Finish]) -> str:
     lines = [f"{'implementation':14}  {'engine':9}  {'time':>7}  CPUs used  against its serial loop  {overall}"]
     for finish in finishes:
         who = finish.contender
+        cpus = "" if finish.cpus is None else f"{finish.cpus:.2f}"
         lines.append(
-            f"{who.implementation:14}  {who.engine:9}  {finish.seconds:5.2f} s  {finish.cpus:9.2f}"
+            f"{who.implementation:14}  {who.engine:9}  {finish.seconds:5.2f} s  {cpus:>9}"
             f"  {finish.speed_up:22.2f}x  {finish.speed_up_overall:{len(overall) - 1}.2f}x"
         )
     return "\n".join(lines)

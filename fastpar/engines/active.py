@@ -33,15 +33,15 @@ BACKENDS: dict[str, Callable[..., ParallelBackendBase]] = {
 
 OWN_NAMES = frozenset(BACKENDS)
 
-DEFAULT_BACKEND = "threading"
+DEFAULT_BACKEND = "processes"
 
 
 def available() -> dict[str, str]:
     """The engines of this build, each with one line on its state."""
     lines = {
         "serial": "the plain loop, for n_jobs=1",
-        "processes": "worker processes; also called loky, multiprocessing",
-        "threading": "threads of this process (default)",
+        "processes": "worker processes (default); also called loky, multiprocessing",
+        "threading": "threads of this process",
         "executor": "any concurrent.futures.Executor, passed as backend=",
     }
     foreign = sorted(set(BACKENDS) - OWN_NAMES)

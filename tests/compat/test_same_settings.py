@@ -268,8 +268,8 @@ def misspelt_argument(lib):
 
 @table.differs(
     joblib="LokyBackend",
-    fastpar="ThreadingBackend",
-    why="worker processes are not there yet",
+    fastpar="ProcessBackend",
+    why="the workers are ours, not loky's",
 )
 def default_backend(lib):
     return name_of(lib, n_jobs=2)

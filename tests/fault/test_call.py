@@ -19,8 +19,8 @@ def test_an_interrupted_start_of_a_thread_leaves_no_worker_that_never_comes(monk
 
     monkeypatch.setattr(threading, "Thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        Parallel(n_jobs=2)(delayed(abs)(x) for x in range(3))
-    assert Parallel(n_jobs=2)(delayed(abs)(-x) for x in range(3)) == [0, 1, 2]
+        Parallel(n_jobs=2, backend="threading")(delayed(abs)(x) for x in range(3))
+    assert Parallel(n_jobs=2, backend="threading")(delayed(abs)(-x) for x in range(3)) == [0, 1, 2]
 
 
 def test_progress_is_told_while_the_source_is_read():
@@ -32,7 +32,7 @@ def test_progress_is_told_while_the_source_is_read():
                 return
             yield delayed(abs)(n_read)
 
-    results = Parallel(n_jobs=2, progress=lambda n_done, *_: done.append(n_done))(source())
+    results = Parallel(n_jobs=2, progress=lambda n_done, *_: done.append(n_done), backend="threading")(source())
     assert 0 < len(results) < 100_000
 
 
@@ -47,7 +47,7 @@ def test_a_time_limit_holds_for_the_oldest_result_whatever_else_arrives(return_a
 
     try:
         with pytest.raises(TimeoutError, match="task 0"):
-            list(Parallel(n_jobs=2, return_as=return_as, timeout=0.05)(source()))
+            list(Parallel(n_jobs=2, return_as=return_as, timeout=0.05, backend="threading")(source()))
     finally:
         gate.set()
 
@@ -67,7 +67,7 @@ class Refusing:
 @pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_after_a_progress_function_that_raises_the_object_is_free(n_jobs, at):
-    parallel = Parallel(n_jobs=n_jobs, progress=Refusing(at))
+    parallel = Parallel(n_jobs=n_jobs, progress=Refusing(at), backend="threading")
     with pytest.raises(OSError, match="nobody listens"):
         parallel(delayed(abs)(x) for x in range(5))
     parallel.progress = None
@@ -75,7 +75,7 @@ def test_after_a_progress_function_that_raises_the_object_is_free(n_jobs, at):
 
 
 def test_a_call_that_fails_serially_counts_its_own_tasks():
-    parallel = Parallel(n_jobs=1)
+    parallel = Parallel(n_jobs=1, backend="threading")
     parallel(delayed(abs)(x) for x in range(10))
     with pytest.raises(ZeroDivisionError):
         parallel(delayed(divmod)(1, 3 - x) for x in range(10))

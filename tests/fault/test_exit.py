@@ -6,7 +6,11 @@ pytestmark = pytest.mark.slow
 
 PREAMBLE = """
 import atexit, os, sys, threading
-from fastpar import Parallel, delayed
+from functools import partial
+import fastpar
+from fastpar import delayed
+
+Parallel = partial(fastpar.Parallel, backend="threading")
 pipe, _ = os.pipe()
 running = threading.Semaphore(0)
 def hang():

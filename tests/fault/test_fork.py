@@ -11,7 +11,7 @@ from fastpar import Parallel, delayed
 from fastpar.errors import ForkedRunError
 
 def numbers(n_jobs=2, **settings):
-    return Parallel(n_jobs=n_jobs, **settings)(delayed(abs)(-x) for x in range(50))
+    return Parallel(n_jobs=n_jobs, backend="threading", **settings)(delayed(abs)(-x) for x in range(50))
 
 def in_child(function):
     pid = os.fork()
@@ -49,7 +49,7 @@ def task():
     running.wait()
     gate.wait()
     return 1
-results = Parallel(n_jobs=2, return_as="generator", timeout=100)([delayed(task)()] * 2)
+results = Parallel(n_jobs=2, return_as="generator", timeout=100, backend="threading")([delayed(task)()] * 2)
 running.wait()
 in_child(works)
 gate.set()
@@ -65,7 +65,8 @@ def test_a_generator_is_not_continued_in_the_child(python, return_as):
         PREAMBLE
         + f"""
 gate = threading.Event()
-results = Parallel(n_jobs=2, return_as={return_as!r}, timeout=100)(delayed(gate.wait)() for _ in range(10))
+parallel = Parallel(n_jobs=2, return_as={return_as!r}, timeout=100, backend="threading")
+results = parallel(delayed(gate.wait)() for _ in range(10))
 def child():
     try:
         next(results)
@@ -87,7 +88,7 @@ def test_a_generator_may_be_closed_or_forgotten_in_the_child(python, end):
         PREAMBLE
         + f"""
 gate = threading.Event()
-parallel = Parallel(n_jobs=2, return_as="generator", timeout=100)
+parallel = Parallel(n_jobs=2, return_as="generator", timeout=100, backend="threading")
 results = parallel(delayed(gate.wait)() for _ in range(10))
 def child():
     global results
@@ -107,7 +108,7 @@ def test_from_inside_a_task(python):
 def task():
     in_child(works)
     return 1
-assert Parallel(n_jobs=2)([delayed(task)()] * 4) == [1] * 4
+assert Parallel(n_jobs=2, backend="threading")([delayed(task)()] * 4) == [1] * 4
 """
     )
 

@@ -15,7 +15,11 @@ LIMIT_S = 0.2
 #: What each program begins with. A task that runs says so before it hangs.
 PREAMBLE = """
 import os, signal, sys, threading, time
-from fastpar import Parallel, delayed
+from functools import partial
+import fastpar
+from fastpar import delayed
+
+Parallel = partial(fastpar.Parallel, backend="threading")
 
 pipe, _ = os.pipe()
 running = threading.Semaphore(0)

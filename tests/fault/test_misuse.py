@@ -77,14 +77,14 @@ def test_what_depends_on_the_number_of_workers_is_named_at_the_call(arguments, e
 def test_a_wrong_argument_of_a_context_changes_nothing(arguments, error, says):
     with pytest.raises(error, match=says):
         parallel_config(**arguments)
-    assert Parallel().n_jobs == 1
+    assert Parallel(backend="threading").n_jobs == 1
 
 
 class TestBusy:
     @pytest.mark.parametrize("n_jobs", [1, 2])
     @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
     def test_a_second_call_is_refused_until_the_generator_ends(self, return_as, n_jobs):
-        parallel = Parallel(n_jobs=n_jobs, return_as=return_as)
+        parallel = Parallel(n_jobs=n_jobs, return_as=return_as, backend="threading")
         first = parallel(delayed(abs)(-x) for x in range(10))
         with pytest.raises(CallInProgressError, match="exhaust or close"):
             parallel([])
@@ -94,7 +94,7 @@ class TestBusy:
     @pytest.mark.parametrize("n_jobs", [1, 2])
     @pytest.mark.parametrize("end", ["close", "del", "exhaust", "throw"])
     def test_the_ways_a_generator_ends(self, end, n_jobs):
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator", backend="threading")
         results = parallel(delayed(abs)(-x) for x in range(10))
         assert next(results) == 0
         if end == "close":
@@ -110,20 +110,20 @@ class TestBusy:
 
     @pytest.mark.parametrize("n_jobs", [1, 2])
     def test_a_generator_that_nobody_started_can_be_dropped(self, n_jobs):
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator", backend="threading")
         parallel(delayed(abs)(-x) for x in range(10))
         gc.collect()
         assert list(parallel([delayed(abs)(-1)])) == [1]
 
     @pytest.mark.parametrize("n_jobs", [1, 2])
     def test_a_task_that_calls_its_own_object(self, n_jobs):
-        parallel = Parallel(n_jobs=n_jobs)
+        parallel = Parallel(n_jobs=n_jobs, backend="threading")
         with pytest.raises(CallInProgressError):
             parallel([delayed(parallel)([])])
         assert parallel([delayed(abs)(-1)]) == [1]
 
     def test_two_threads_that_call_one_object(self):
-        parallel, running, gate = Parallel(n_jobs=2), threading.Event(), threading.Event()
+        parallel, running, gate = Parallel(n_jobs=2, backend="threading"), threading.Event(), threading.Event()
 
         def task():
             running.set()
@@ -149,7 +149,7 @@ class TestOwnGenerator:
                 pass
             return next(box[0])
 
-        box.append(Parallel(n_jobs=2, return_as="generator", timeout=60)([delayed(task)()]))
+        box.append(Parallel(n_jobs=2, return_as="generator", timeout=60, backend="threading")([delayed(task)()]))
         ready.set()
         with pytest.raises(ValueError, match="already executing"):
             next(box[0])
@@ -162,7 +162,7 @@ class TestOwnGenerator:
             box[0].close()
             closed.set()
 
-        parallel = Parallel(n_jobs=2, return_as="generator", timeout=60)
+        parallel = Parallel(n_jobs=2, return_as="generator", timeout=60, backend="threading")
         box.append(parallel([delayed(task)(), *[delayed(abs)(-1)] * 5]))
         ready.set()
         closed.wait()
@@ -177,7 +177,7 @@ class TestOwnGenerator:
             box.clear()
             dropped.set()
 
-        parallel = Parallel(n_jobs=2, return_as="generator_unordered", timeout=60)
+        parallel = Parallel(n_jobs=2, return_as="generator_unordered", timeout=60, backend="threading")
         box.append(parallel([delayed(task)()]))
         ready.set()
         dropped.wait()
@@ -187,17 +187,17 @@ class TestOwnGenerator:
 class TestTimeout:
     def test_names_the_task_and_the_fix(self):
         gate = threading.Event()
-        parallel = Parallel(n_jobs=2, timeout=0.01, batch_size=1)
+        parallel = Parallel(n_jobs=2, timeout=0.01, batch_size=1, backend="threading")
         with pytest.raises(TimeoutError, match=r"0.01 s.*task 1 .*timeout=") as caught:
             parallel([delayed(abs)(1), delayed(gate.wait)(), delayed(abs)(2)])
         gate.set()
         assert isinstance(caught.value, FastparError)
-        assert Parallel(n_jobs=2, timeout=60)([delayed(abs)(-1)]) == [1]
+        assert Parallel(n_jobs=2, timeout=60, backend="threading")([delayed(abs)(-1)]) == [1]
 
     @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
     def test_of_a_generator(self, return_as):
         gate = threading.Event()
-        results = Parallel(n_jobs=2, timeout=0.01, return_as=return_as, batch_size=1)(
+        results = Parallel(n_jobs=2, timeout=0.01, return_as=return_as, batch_size=1, backend="threading")(
             [delayed(abs)(-1), delayed(gate.wait)()]
         )
         assert next(results) == 1
@@ -208,4 +208,5 @@ class TestTimeout:
     def test_is_not_about_the_whole_call(self):
         """Many tasks, each well within the limit, together beyond it."""
         pause = threading.Event()
-        assert Parallel(n_jobs=2, timeout=0.2)(delayed(pause.wait)(0.005) for _ in range(100)) == [False] * 100
+        results = Parallel(n_jobs=2, timeout=0.2, backend="threading")(delayed(pause.wait)(0.005) for _ in range(100))
+        assert results == [False] * 100

@@ -25,7 +25,7 @@ def failing(n_good, task=abs):
 @pytest.mark.parametrize("return_as", RETURN_AS)
 @pytest.mark.parametrize("n_good", [0, 1, 30])
 def test_an_error_of_the_source_arrives_as_it_is(n_good, return_as, n_jobs):
-    parallel = Parallel(n_jobs=n_jobs, return_as=return_as)
+    parallel = Parallel(n_jobs=n_jobs, return_as=return_as, backend="threading")
     with pytest.raises(Oops) as caught:
         list(parallel(failing(n_good)))
     assert caught.value.args == (n_good,)
@@ -50,7 +50,7 @@ def test_it_arrives_after_the_running_tasks_have_ended():
         raise Oops
 
     with pytest.raises(Oops):
-        Parallel(n_jobs=2, batch_size=1, pre_dispatch="all")(source())
+        Parallel(n_jobs=2, batch_size=1, pre_dispatch="all", backend="threading")(source())
     assert log == ["task", "task"]
 
 
@@ -67,7 +67,7 @@ def test_what_was_queued_when_the_source_failed_is_dropped():
         raise Oops
 
     with pytest.raises(Oops):
-        Parallel(n_jobs=2, batch_size=1, pre_dispatch="all")(source())
+        Parallel(n_jobs=2, batch_size=1, pre_dispatch="all", backend="threading")(source())
     assert len(begun) <= 2
 
 
@@ -87,7 +87,7 @@ class Mislabelled(list):
 @pytest.mark.parametrize("return_as", RETURN_AS)
 def test_a_length_that_is_wrong_loses_nothing(return_as, n_jobs, length):
     tasks = Mislabelled([delayed(abs)(-place) for place in range(17)], length)
-    results = Parallel(n_jobs=n_jobs, return_as=return_as, batch_size=1)(tasks)
+    results = Parallel(n_jobs=n_jobs, return_as=return_as, batch_size=1, backend="threading")(tasks)
     assert sorted(results) == list(range(17))
 
 
@@ -95,7 +95,7 @@ def test_a_length_that_is_wrong_loses_nothing(return_as, n_jobs, length):
 def test_a_generator_does_not_end_where_a_wrong_length_says(return_as):
     gate = threading.Event()
     tasks = Mislabelled([delayed(abs)(-1), delayed(gate.wait)()], length=1)
-    results = Parallel(n_jobs=2, return_as=return_as, batch_size=1, timeout=60)(tasks)
+    results = Parallel(n_jobs=2, return_as=return_as, batch_size=1, timeout=60, backend="threading")(tasks)
     assert next(results) == 1
     threading.Timer(0.01, gate.set).start()
     assert list(results) == [True]
@@ -105,13 +105,13 @@ def test_a_generator_does_not_end_where_a_wrong_length_says(return_as):
 @pytest.mark.parametrize("item", [7, abs, (abs, 1), (abs, (1,), {}, 0), ("abs", (1,), {}), None])
 def test_what_is_no_task_is_named_with_its_place_and_the_fix(item, n_jobs):
     with pytest.raises(TypeError, match=r"item 2 is .*write delayed\(f\)\(x\) for x in xs"):
-        Parallel(n_jobs=n_jobs)([delayed(abs)(0), delayed(abs)(1), item])
+        Parallel(n_jobs=n_jobs, backend="threading")([delayed(abs)(0), delayed(abs)(1), item])
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("iterable", [7, None, abs])
 def test_what_is_no_iterable_is_a_type_error(iterable, n_jobs):
-    parallel = Parallel(n_jobs=n_jobs)
+    parallel = Parallel(n_jobs=n_jobs, backend="threading")
     with pytest.raises(TypeError, match="not iterable"):
         parallel(iterable)
     assert parallel([delayed(abs)(-1)]) == [1]
@@ -121,15 +121,15 @@ def test_what_is_no_iterable_is_a_type_error(iterable, n_jobs):
 def test_a_source_may_call_parallel_itself(return_as):
     def source():
         for place in range(10):
-            (inner,) = Parallel(n_jobs=2)([delayed(abs)(-place)])
+            (inner,) = Parallel(n_jobs=2, backend="threading")([delayed(abs)(-place)])
             yield delayed(abs)(inner)
 
-    assert sorted(Parallel(n_jobs=2, return_as=return_as)(source())) == list(range(10))
+    assert sorted(Parallel(n_jobs=2, return_as=return_as, backend="threading")(source())) == list(range(10))
 
 
 def test_a_source_may_be_the_results_of_another_call():
-    first = Parallel(n_jobs=2, return_as="generator")(delayed(abs)(-x) for x in range(100))
-    second = Parallel(n_jobs=2, return_as="generator")(delayed(pow)(x, 2) for x in first)
+    first = Parallel(n_jobs=2, return_as="generator", backend="threading")(delayed(abs)(-x) for x in range(100))
+    second = Parallel(n_jobs=2, return_as="generator", backend="threading")(delayed(pow)(x, 2) for x in first)
     assert list(itertools.islice(second, 10)) == [x * x for x in range(10)]
     second.close()
     first.close()
@@ -149,7 +149,7 @@ def test_special_exceptions_of_an_iterator_mean_what_they_mean_in_a_loop(error):
                 raise error
             return delayed(abs)(self.n_read)
 
-    parallel = Parallel(n_jobs=2)
+    parallel = Parallel(n_jobs=2, backend="threading")
     if error is StopIteration:
         assert parallel(Source()) == [1, 2, 3, 4, 5]
     else:

@@ -25,7 +25,7 @@ def raise_it(error):
 
 def call(task, n_jobs=2, return_as="list", n_before=3, **settings):
     """Run some harmless tasks and this one; consume everything."""
-    parallel = Parallel(n_jobs=n_jobs, return_as=return_as, **settings)
+    parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as=return_as, **settings)
     return list(parallel([*(delayed(abs)(x) for x in range(n_before)), task]))
 
 
@@ -163,7 +163,8 @@ class TestStop:
             gate.wait()
 
         try:
-            Parallel(n_jobs=2, batch_size=1)([delayed(first)(), *[delayed(raise_it)(ValueError("second"))] * 9])
+            tasks = [delayed(first)(), *[delayed(raise_it)(ValueError("second"))] * 9]
+            Parallel(n_jobs=2, batch_size=1, backend="threading")(tasks)
         except ValueError as error:
             arrived.append(error)
         gate.set()
@@ -178,21 +179,21 @@ class TestStop:
 
         tasks = [delayed(work)(0), delayed(raise_it)(ValueError()), *(delayed(work)(place) for place in range(50))]
         with pytest.raises(ValueError):
-            Parallel(n_jobs=2, batch_size=1, pre_dispatch="all", timeout=60)(tasks)
+            Parallel(n_jobs=2, batch_size=1, pre_dispatch="all", timeout=60, backend="threading")(tasks)
         gate.set()
-        Parallel(n_jobs=4)(delayed(abs)(x) for x in range(100))
+        Parallel(n_jobs=4, backend="threading")(delayed(abs)(x) for x in range(100))
         assert len(begun) <= 2
 
     def test_the_rest_of_a_batch_is_not_started(self):
         begun = []
         tasks = [delayed(raise_it)(ValueError()), *[delayed(begun.append)(0)] * 99]
         with pytest.raises(ValueError):
-            Parallel(n_jobs=2, batch_size=100)(tasks)
+            Parallel(n_jobs=2, batch_size=100, backend="threading")(tasks)
         assert begun == []
 
     @pytest.mark.parametrize("return_as", RETURN_AS[1:])
     def test_a_generator_gives_what_came_before_and_then_raises_and_then_is_at_its_end(self, return_as):
-        results = Parallel(n_jobs=2, return_as=return_as, batch_size=1, pre_dispatch=1)(
+        results = Parallel(n_jobs=2, return_as=return_as, batch_size=1, pre_dispatch=1, backend="threading")(
             [delayed(abs)(-1), delayed(abs)(-2), delayed(raise_it)(ValueError()), delayed(abs)(-3)]
         )
         assert [next(results), next(results)] == [1, 2]
@@ -213,7 +214,7 @@ class TestResources:
     def test_a_caller_near_the_limit_of_recursion(self):
         def descend(n):
             if n == 0:
-                return Parallel(n_jobs=2)([delayed(abs)(-1)])
+                return Parallel(n_jobs=2, backend="threading")([delayed(abs)(-1)])
             return descend(n - 1)
 
         errors = 0
@@ -234,5 +235,5 @@ class TestResources:
     @pytest.mark.parametrize("n_jobs", [1, 2])
     def test_what_cannot_be_pickled_needs_no_pickle(self, n_jobs):
         lock, file = threading.Lock(), sys.stdout
-        results = Parallel(n_jobs=n_jobs)([delayed(lambda x: x)(lock), delayed(lambda x: x)(file)])
+        results = Parallel(n_jobs=n_jobs, backend="threading")([delayed(lambda x: x)(lock), delayed(lambda x: x)(file)])
         assert results == [lock, file]

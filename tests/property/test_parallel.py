@@ -179,7 +179,7 @@ def test_what_was_not_started_at_the_close_never_starts(return_as, n_taken):
             held.release()
             gate.wait()
 
-    parallel = Parallel(n_jobs=2, return_as=return_as, batch_size=1, pre_dispatch=6)
+    parallel = Parallel(n_jobs=2, return_as=return_as, batch_size=1, pre_dispatch=6, backend="threading")
     results = parallel(delayed(task)(place) for place in range(20))
     for _ in range(n_taken):
         next(results)
@@ -188,14 +188,15 @@ def test_what_was_not_started_at_the_close_never_starts(return_as, n_taken):
     results.close()
     n_begun = len(begun)
     gate.set()
-    Parallel(n_jobs=3)(delayed(abs)(place) for place in range(100))  # the same workers have come by since
+    Parallel(n_jobs=3, backend="threading")(delayed(abs)(place) for place in range(100))  # the same workers came by
     assert len(begun) == n_begun == n_taken + 2
 
 
 @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
 def test_ten_million_tasks_take_the_memory_of_the_window(return_as):
     journal = Journal()
-    results = Parallel(n_jobs=2, return_as=return_as, batch_size=10)(journal.tasks(Work() for _ in range(10**7)))
+    parallel = Parallel(n_jobs=2, return_as=return_as, batch_size=10, backend="threading")
+    results = parallel(journal.tasks(Work() for _ in range(10**7)))
     next(results)
     results.close()
     assert journal.n_read <= 1 + 2 * 2 * 10

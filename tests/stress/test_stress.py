@@ -42,7 +42,8 @@ def test_the_program_runs_alone_and_fails_when_a_call_does(python):
 @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
 @pytest.mark.slow
 def test_100_000_tasks(return_as):
-    results = Parallel(n_jobs=2, return_as=return_as)(delayed(abs)(-place) for place in range(100_000))
+    parallel = Parallel(n_jobs=2, return_as=return_as, backend="threading")
+    results = parallel(delayed(abs)(-place) for place in range(100_000))
     assert sorted(results) == list(range(100_000))
 
 
@@ -58,13 +59,14 @@ def test_3_nested_levels_ask_for_few_threads():
     def branch(level, x):
         if level == 0:
             return leaf(x)
-        return sum(Parallel(n_jobs=-1)(delayed(branch)(level - 1, x + place) for place in range(4)))
+        branches = (delayed(branch)(level - 1, x + place) for place in range(4))
+        return sum(Parallel(n_jobs=-1, backend="threading")(branches))
 
     def serial(level, x):
         return x if level == 0 else sum(serial(level - 1, x + place) for place in range(4))
 
     n_before = len(os.listdir("/proc/self/task"))
-    results = Parallel(n_jobs=n_top)(delayed(branch)(2, x) for x in range(16))
+    results = Parallel(n_jobs=n_top, backend="threading")(delayed(branch)(2, x) for x in range(16))
     assert results == [serial(2, x) for x in range(16)]
     assert max(most) - n_before <= n_top + cpu_count() + 2
 
@@ -74,7 +76,7 @@ def test_1_000_short_lived_objects_leave_no_garbage():
     gc.disable()
     try:
         for place in range(1000):
-            assert Parallel(n_jobs=2)([delayed(abs)(-place)]) == [place]
+            assert Parallel(n_jobs=2, backend="threading")([delayed(abs)(-place)]) == [place]
         assert sum(isinstance(thing, Parallel) for thing in gc.get_objects()) == 0
     finally:
         gc.enable()
@@ -83,7 +85,7 @@ def test_1_000_short_lived_objects_leave_no_garbage():
 def test_the_pool_does_not_grow_with_the_number_of_calls():
     n_before, most = threading.active_count(), 0
     for _ in range(1000):
-        Parallel(n_jobs=3)(delayed(abs)(x) for x in range(20))
+        Parallel(n_jobs=3, backend="threading")(delayed(abs)(x) for x in range(20))
         most = max(most, threading.active_count())
     assert most <= n_before + 2 * 3  # a worker may be on its way home while the next call needs one
 
@@ -94,7 +96,7 @@ def test_threads_that_start_a_call_and_end_at_once():
     results = []
 
     def call(x):
-        results.append(Parallel(n_jobs=2)(delayed(abs)(-x - y) for y in range(3)))
+        results.append(Parallel(n_jobs=2, backend="threading")(delayed(abs)(-x - y) for y in range(3)))
 
     for wave in range(20):
         threads = [threading.Thread(target=call, args=(10 * wave + i,)) for i in range(10)]

@@ -119,10 +119,10 @@ class TestNote:
             raise ValueError("x")
 
         def inner():
-            Parallel(n_jobs=2)([delayed(fail)()])
+            Parallel(n_jobs=2, backend="threading")([delayed(fail)()])
 
         with pytest.raises(ValueError, match="x") as caught:
-            Parallel(n_jobs=2)([delayed(inner)()])
+            Parallel(n_jobs=2, backend="threading")([delayed(inner)()])
         assert len(caught.value.__notes__) == 2
 
     def test_that_cannot_be_written_costs_nothing_but_itself(self):
@@ -138,7 +138,7 @@ class TestNote:
 
         for n_jobs in (1, 2):
             with pytest.raises(Stubborn, match="the error"):
-                Parallel(n_jobs=n_jobs)([delayed(fail)()])
+                Parallel(n_jobs=n_jobs, backend="threading")([delayed(fail)()])
 
     def test_notes_that_are_no_list_stay_as_they_are(self):
         def fail():
@@ -148,7 +148,7 @@ class TestNote:
 
         for n_jobs in (1, 2):
             with pytest.raises(ValueError, match="the error") as caught:
-                Parallel(n_jobs=n_jobs)([delayed(fail)()])
+                Parallel(n_jobs=n_jobs, backend="threading")([delayed(fail)()])
             assert caught.value.__notes__ == "mine"
 
 
@@ -158,7 +158,7 @@ class TestTraceback:
             raise ValueError
 
         with pytest.raises(ValueError) as caught:
-            Parallel(n_jobs=2)([delayed(fail)()])
+            Parallel(n_jobs=2, backend="threading")([delayed(fail)()])
         assert user_traceback(caught.value).tb_frame.f_code is sys._getframe().f_code
 
     def test_is_whole_on_request(self, monkeypatch):

@@ -63,29 +63,29 @@ class TestLines:
 
     def test_total_known(self, clock):
         stream = io.StringIO()
-        lines = Lines("Parallel(n_jobs=2)", 10, "ThreadingBackend", 2, stream=stream, clock=clock)
+        lines = Lines("Parallel(n_jobs=2, backend='threading')", 10, "ThreadingBackend", 2, stream=stream, clock=clock)
         lines.start(100)
         clock.now += 3
         lines.update(25, 100)
         clock.now += 87
         lines.finish(100, 100, completed=True)
         assert stream.getvalue().splitlines() == [
-            "[Parallel(n_jobs=2)]: Using backend ThreadingBackend with 2 concurrent workers.",
-            "[Parallel(n_jobs=2)]: Done  25 out of 100 | elapsed:    3.0s remaining:    9.0s",
-            "[Parallel(n_jobs=2)]: Done 100 out of 100 | elapsed:  1.5min finished",
+            "[Parallel(n_jobs=2, backend='threading')]: Using backend ThreadingBackend with 2 concurrent workers.",
+            "[Parallel(n_jobs=2, backend='threading')]: Done  25 out of 100 | elapsed:    3.0s remaining:    9.0s",
+            "[Parallel(n_jobs=2, backend='threading')]: Done 100 out of 100 | elapsed:  1.5min finished",
         ]
 
     def test_total_unknown(self, clock):
         stream = io.StringIO()
-        lines = Lines("Parallel(n_jobs=1)", 10, "SequentialBackend", 1, stream=stream, clock=clock)
+        lines = Lines("Parallel(n_jobs=1, backend='threading')", 10, "SequentialBackend", 1, stream=stream, clock=clock)
         lines.start(None)
         lines.update(1, None)
         lines.update(8, 10)
         lines.finish(10, 10, completed=True)
         assert stream.getvalue().splitlines() == [
-            "[Parallel(n_jobs=1)]: Done   1 tasks      | elapsed:    0.0s",
-            "[Parallel(n_jobs=1)]: Done   8 out of  10 | elapsed:    0.0s remaining:    0.0s",
-            "[Parallel(n_jobs=1)]: Done  10 out of  10 | elapsed:    0.0s finished",
+            "[Parallel(n_jobs=1, backend='threading')]: Done   1 tasks      | elapsed:    0.0s",
+            "[Parallel(n_jobs=1, backend='threading')]: Done   8 out of  10 | elapsed:    0.0s remaining:    0.0s",
+            "[Parallel(n_jobs=1, backend='threading')]: Done  10 out of  10 | elapsed:    0.0s finished",
         ]
 
     def test_many_tasks_at_once_give_one_line(self):

@@ -18,7 +18,7 @@ def hold(n_jobs, gate, **settings):
         return threading.current_thread()
 
     # With a timeout the calling thread runs no tasks itself.
-    results = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1, timeout=60, **settings)(
+    results = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator", batch_size=1, timeout=60, **settings)(
         delayed(task)() for _ in range(n_jobs)
     )
     running.wait()
@@ -49,7 +49,7 @@ class TestReuse:
     def test_the_last_to_come_is_the_first_to_go(self):
         workers(3)
         idle(3)
-        parallel = Parallel(n_jobs=2, timeout=60)
+        parallel = Parallel(n_jobs=2, timeout=60, backend="threading")
         last = parallel([delayed(threading.current_thread)()])
         idle(3)
         assert parallel([delayed(threading.current_thread)()]) == last
@@ -74,7 +74,7 @@ class TestReuse:
         n_threads = threading.active_count()
         for _ in range(5):
             with pytest.raises(SystemExit):
-                Parallel(n_jobs=2, timeout=60)([delayed(fail)()])
+                Parallel(n_jobs=2, timeout=60, backend="threading")([delayed(fail)()])
             idle(2)
         assert threading.active_count() == n_threads
 
@@ -99,7 +99,7 @@ class TestClose:
 
     def test_calls_after_it_work(self):
         ENGINE.pool.close()
-        assert Parallel(n_jobs=2)(delayed(abs)(-x) for x in range(10)) == list(range(10))
+        assert Parallel(n_jobs=2, backend="threading")(delayed(abs)(-x) for x in range(10)) == list(range(10))
 
     def test_twice_is_once(self):
         ENGINE.pool.close()
@@ -129,14 +129,14 @@ class TestNoMoreThreads:
     @pytest.mark.parametrize("allowed", [1, 2, 3])
     def test_fewer_workers_do_the_work(self, starts, allowed):
         starts.allowed = allowed
-        names = Parallel(n_jobs=8, batch_size=1, timeout=60)(
+        names = Parallel(n_jobs=8, batch_size=1, timeout=60, backend="threading")(
             delayed(lambda: threading.current_thread().name)() for _ in range(100)
         )
         assert 1 <= len(set(names)) <= allowed
 
     @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
     def test_none_at_all_is_an_error(self, starts, return_as):
-        parallel = Parallel(n_jobs=2, return_as=return_as)
+        parallel = Parallel(n_jobs=2, return_as=return_as, backend="threading")
         with pytest.raises(RuntimeError, match="can't start new thread"):
             list(parallel(delayed(abs)(x) for x in range(100)))
         starts.allowed = 100
@@ -146,7 +146,7 @@ class TestNoMoreThreads:
         starts.allowed = 2
         workers(2)
         idle(2)
-        names = Parallel(n_jobs=4, batch_size=1, timeout=60)(
+        names = Parallel(n_jobs=4, batch_size=1, timeout=60, backend="threading")(
             delayed(lambda: threading.current_thread().name)() for _ in range(100)
         )
         assert 1 <= len(set(names)) <= 2
@@ -165,7 +165,8 @@ class TestContext:
 
         token = variable.set("the caller's")
         try:
-            seen = set(Parallel(n_jobs=3, batch_size=1, timeout=60)(delayed(task)(x) for x in range(30)))
+            parallel = Parallel(n_jobs=3, batch_size=1, timeout=60, backend="threading")
+            seen = set(parallel(delayed(task)(x) for x in range(30)))
             assert variable.get() == "the caller's"
             assert "default" not in seen
         finally:
@@ -177,5 +178,5 @@ class TestContext:
         variable = ContextVar("variable")
         for value in range(3):
             token = variable.set(value)
-            assert set(Parallel(n_jobs=2)(delayed(variable.get)() for _ in range(10))) == {value}
+            assert set(Parallel(n_jobs=2, backend="threading")(delayed(variable.get)() for _ in range(10))) == {value}
             variable.reset(token)
