@@ -12,9 +12,11 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     import reprlib
     from types import TracebackType
+    from typing import Any
 
 _PACKAGE = __file__.rpartition("errors")[0]
 _NOTE = "in task"
+_KEPT = "_fastpar_results"
 
 #: An exception object that is raised again and again keeps the notes of the latest calls only.
 MAX_NOTES = 8
@@ -122,6 +124,53 @@ def add_note(error: BaseException, note: str) -> None:
         notes = getattr(error, "__notes__", None) or []
         notes.append(note)
         error.__notes__ = notes  # type: ignore[attr-defined]
+
+
+def finished_results(error: BaseException) -> dict[int, Any]:
+    """The results of a call that ended with this exception: those that it had when it ended.
+
+    Parameters
+    ----------
+    error : BaseException
+        What a call of `Parallel` raised: a task's exception, a timeout, a `KeyboardInterrupt`, ...
+
+    Returns
+    -------
+    dict
+        The results by the index of their task. Empty for an exception of anything else, and for calls that return
+        generators, whose results are with the reader. They live as long as the exception, and do not travel with it
+        to other processes.
+
+    Examples
+    --------
+    >>> from fastpar import Parallel, delayed
+    >>> from fastpar.errors import finished_results
+    >>> try:
+    ...     Parallel(n_jobs=1)(delayed(divmod)(7, x) for x in (3, 2, 0, 1))
+    ... except ZeroDivisionError as error:
+    ...     finished_results(error)
+    {0: (2, 1), 1: (3, 1)}
+    """
+    kept = getattr(error, _KEPT, None)
+    return kept.results if isinstance(kept, _Kept) else {}
+
+
+def keep_results(error: BaseException, results: dict[int, Any]) -> None:
+    """Have `finished_results` find them."""
+    with suppress(Exception):  # a class of the user's that refuses: its error matters more
+        BaseException.__setattr__(error, _KEPT, _Kept(results))
+
+
+class _Kept:
+    """The results on an exception; they stay behind when it is pickled or copied."""
+
+    __slots__ = ("results",)
+
+    def __init__(self, results: dict[int, Any]) -> None:
+        self.results = results
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, ({},)
 
 
 def describe_call(function: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:

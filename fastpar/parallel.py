@@ -36,7 +36,7 @@ from fastpar.engines.backend import (
 from fastpar.engines.base import Plan
 from fastpar.engines.batches import BatchedCalls
 from fastpar.engines.serial import run_each
-from fastpar.errors import BackendUnavailableError, CallInProgressError, user_traceback
+from fastpar.errors import BackendUnavailableError, CallInProgressError, keep_results, user_traceback
 from fastpar.logger import Logger
 from fastpar.progress import parse_progress
 from fastpar.runloop import collect, stream
@@ -139,7 +139,8 @@ class Parallel(Logger):
     Notes
     -----
     The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that
-    names the task. Queued tasks are dropped, running ones are let go. An exception of the iterable arrives as it is
+    names the task. Queued tasks are dropped, running ones are let go; where a list was asked for, the results that were
+    there by then are in ``fastpar.errors.finished_results(error)``. An exception of the iterable arrives as it is
     too, when the running tasks have ended. Ctrl-C stops a run at once.
 
     The iterable is read in the calling thread alone. One call at a time for each object; different objects may be
@@ -349,15 +350,21 @@ class Parallel(Logger):
             iterable = self._attempt.tasks(iterable)
         if n_workers > 1:
             return self._start_engine(call, iterable, n_workers)
-        if call.watch is None and not self.return_generator:
-            results: list[Any] = []
-            try:
+        if self.return_generator:
+            return run_each(iter(iterable), call.note)
+        results: list[Any] = []
+        try:
+            if call.watch is None:
                 run_serial(iter(iterable), results)
-            finally:
-                call.n_serial = len(results)
-            return results
-        each = run_each(iter(iterable), call.note)
-        return each if self.return_generator else list(each)
+            else:
+                for result in run_each(iter(iterable), call.note):
+                    results.append(result)
+        except BaseException as error:
+            keep_results(error, dict(enumerate(results)))
+            raise
+        finally:
+            call.n_serial = len(results)
+        return results
 
     def _claim(self, call: Call) -> None:
         with self._lock:  # no signal comes between taking a lock with `with` and what follows

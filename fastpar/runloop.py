@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import perf_counter_ns
 
 from fastpar.engines.attempts import plain_task
-from fastpar.errors import add_task_note, timeout_error
+from fastpar.errors import add_task_note, keep_results, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -36,11 +36,16 @@ def collect(session: Session, limit_ns: int | None, watch: Callable[[], object] 
     """
     run = session.run
     run.reports = watch is not None
-    while run.is_open:
-        _step(session, -1 if limit_ns is None else _time_left(run, limit_ns, run.oldest_missing[1]))
-        if watch is not None:
-            watch()
-    _raise_failure(run)
+    try:
+        while run.is_open:
+            _step(session, -1 if limit_ns is None else _time_left(run, limit_ns, run.oldest_missing[1]))
+            if watch is not None:
+                watch()
+        _raise_failure(run)
+    except BaseException as error:
+        run.cancel()
+        keep_results(error, run.finished_results())
+        raise
     return run.results()
 
 

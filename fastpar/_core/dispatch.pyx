@@ -419,6 +419,12 @@ cdef class Run:
             raise AssertionError(f"results() of a run that is {self.phase}")
         return self.slots.take_all(empty)
 
+    def finished_results(self):
+        """Of a run that keeps a list and has ended early: the results that are there, by index. It gives them up."""
+        if not has_ended(self.phase_):
+            raise AssertionError(f"finished_results() of a run that is {self.phase}")
+        return self.slots.take_present()  # no lock: after the end nothing is stored any more
+
     @property
     def oldest_missing(self):
         """Index of the oldest task without a result, and the nanoseconds it has been that (`times_tasks` only)."""

@@ -25,3 +25,4 @@ cdef class Slots:
     cdef void cut_off(self, Py_ssize_t n) noexcept
     cdef void advance_frontier(self) noexcept
     cdef list take_all(self, list empty)
+    cdef dict take_present(self)

@@ -85,3 +85,8 @@ cdef class Slots:
         """Give the whole list away, for an empty one."""
         items, self.items = self.items, empty
         return items
+
+    cdef dict take_present(self):
+        """Give the results that are there away, by key."""
+        cdef list items = self.take_all([])
+        return {self.base + i: item for i, item in enumerate(items) if item is not PENDING}

@@ -137,6 +137,8 @@ cdef int run_batch(Run run, Batch batch, Shift *shift) except -1:
             if now - started > batch.budget_ns and i < n and run.put_back(batch, i):
                 break
     except BaseException as error:  # whatever a task raises is the run's to report
+        if batch.n_done > batch.n_delivered:
+            run.deliver(batch, last - delivered, longest)  # after a failure no results are taken any more
         run.fail(batch, i, error)
     run.finish(batch, last - delivered, longest, overhead, cpu_since(shift) if last - started > CPU_NS else 0)
     shift.left_at = fp_os_clock_ns()

@@ -1,6 +1,10 @@
 """Notes on a task's error: which task it was, whatever its arguments are, never at the price of the error itself."""
 
+import os
+import pickle
 import sys
+import threading
+import time
 
 import pytest
 
@@ -10,8 +14,10 @@ from fastpar.errors import (
     CallInProgressError,
     FastparError,
     ForkedRunError,
+    TerminatedWorkerError,
     add_task_note,
     describe_call,
+    finished_results,
     timeout_error,
     user_traceback,
 )
@@ -187,3 +193,87 @@ def test_a_timeout_is_multiprocessings_too_which_is_what_joblib_raises():
     import multiprocessing
 
     assert isinstance(timeout_error("x"), multiprocessing.TimeoutError)
+
+
+BACKENDS = ["threading", "processes"]
+
+
+def fail_at(i, n):
+    if i == n:
+        raise ZeroDivisionError(i)
+    return -i
+
+
+class TestFinishedResults:
+    def test_of_the_serial_loop(self):
+        for options in ({}, {"progress": lambda *_: None}):
+            with pytest.raises(ZeroDivisionError) as caught:
+                Parallel(1, **options)(delayed(fail_at)(i, 3) for i in range(9))
+            assert finished_results(caught.value) == {0: 0, 1: -1, 2: -2}
+
+    @pytest.mark.parametrize("batch_size", [1, 5, "auto"])
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_they_are_those_of_their_tasks(self, backend, batch_size):
+        with pytest.raises(ZeroDivisionError) as caught:
+            Parallel(2, backend, batch_size=batch_size)(delayed(fail_at)(i, 40) for i in range(100))
+        found = finished_results(caught.value)
+        assert found == {i: -i for i in found}
+        assert 40 not in found
+        assert len(found) >= 1
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_those_before_the_failure_in_its_own_batch_count(self, backend):
+        with pytest.raises(ZeroDivisionError) as caught:
+            Parallel(2, backend, batch_size=10)(delayed(fail_at)(i, 7) for i in range(10))
+        assert finished_results(caught.value) == {i: -i for i in range(7)}
+
+    @pytest.mark.parametrize("backend", ["threading", "sequential"])
+    def test_of_a_run_that_its_source_or_a_ctrl_c_ends(self, backend):
+        def source(kind):
+            for i in range(4):
+                yield delayed(abs)(i)
+            done.wait(5)
+            raise kind
+
+        for kind in (KeyError, KeyboardInterrupt):
+            done = threading.Event()
+            done.set()
+            with pytest.raises(kind) as caught:
+                Parallel(2, backend, batch_size=1, pre_dispatch=1)(source(kind))
+            found = finished_results(caught.value)
+            assert found.items() <= {i: i for i in range(4)}.items()
+            assert found[0] == 0
+
+    def test_of_a_dead_worker(self):
+        with pytest.raises(TerminatedWorkerError) as caught:
+            Parallel(2, "processes", batch_size=1)(delayed(exit_at)(i, 8) for i in range(9))
+        assert finished_results(caught.value) == {i: i for i in range(8)}
+
+    def test_an_exception_class_that_refuses_attributes(self):
+        class Odd(Exception):
+            __slots__ = ()
+
+            def __setattr__(self, name, value):
+                raise AttributeError(name)
+
+        def fail(i):
+            if i:
+                raise Odd
+            return "here"
+
+        with pytest.raises(Odd) as caught:
+            Parallel(1)(delayed(fail)(i) for i in range(2))
+        assert finished_results(caught.value) == {0: "here"}
+
+    def test_they_do_not_travel_with_the_exception(self):
+        with pytest.raises(ZeroDivisionError) as caught:
+            Parallel(1)(delayed(fail_at)(i, 3) for i in range(9))
+        assert finished_results(pickle.loads(pickle.dumps(caught.value))) == {}
+        assert finished_results(ValueError()) == {}
+
+
+def exit_at(i, n):
+    if i == n:
+        time.sleep(0.1)  # the other worker has long ended
+        os._exit(1)
+    return i
