@@ -4,7 +4,7 @@ MAX_BODY: int
 MAX_FDS: int
 Message = tuple[int, tuple[int, ...], bytes, list[int]]
 
-def make_pair() -> tuple[int, int]: ...
+def make_pair() -> tuple[Channel, Channel]: ...
 
 class Channel:
     fd: int

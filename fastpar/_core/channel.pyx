@@ -64,16 +64,20 @@ cdef enum:
 
 MAX_BODY, MAX_FDS = MAX_BODY_, MAX_FDS_
 
+cdef enum:
+    FIRST_POLL_MS = 50      # then signals are looked at: one that came just before the wait would not have ended it
+    MAX_POLL_MS = 1 << 30
+
 #: Room in the socket: messages on their way before a sender has to wait.
 cdef int SOCKET_BYTES = 1 << 20
 
 
 def make_pair():
-    """The descriptors of the two ends of a new channel."""
+    """The two ends of a new channel, each as a `Channel`."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-    return ends[0].detach(), ends[1].detach()
+    return Channel(ends[0].detach()), Channel(ends[1].detach())
 
 
 cdef class Channel:
@@ -227,7 +231,7 @@ cdef class Poller:
     def wait(self, list fds, wants_out, int64_t timeout_ns):
         """Places in `fds` of those that are ready; an empty list when the time is over. Signal handlers run meanwhile."""
         cdef Py_ssize_t i, n = len(fds)
-        cdef int n_ready, timeout_ms
+        cdef int n_ready, timeout_ms, most_ms = FIRST_POLL_MS
         cdef int64_t deadline = fp_os_clock_ns() + max(<int64_t>0, timeout_ns), left = timeout_ns
         self._make_room(n)
         for i in range(n):
@@ -237,16 +241,19 @@ cdef class Poller:
                 self.items[i].events = POLLIN | POLLOUT
             self.items[i].revents = 0
         while True:
-            timeout_ms = -1 if timeout_ns < 0 else <int>min(<int64_t>(1 << 30), (left + 999_999) // 1_000_000)
+            timeout_ms = most_ms if timeout_ns < 0 else <int>min(<int64_t>most_ms, (left + 999_999) // 1_000_000)
             with nogil:
                 n_ready = poll(self.items, n, timeout_ms)
-            if n_ready >= 0:
-                return [i for i in range(n) if self.items[i].revents] if n_ready else []
-            if errno != EINTR:
+            if n_ready > 0:
+                return [i for i in range(n) if self.items[i].revents]
+            if n_ready < 0 and errno != EINTR:
                 raise OSError(errno, os.strerror(errno))
             PyErr_CheckSignals()
             if timeout_ns >= 0:
                 left = max(<int64_t>0, deadline - <int64_t>fp_os_clock_ns())
+                if n_ready == 0 and left == 0:
+                    return []
+            most_ms = MAX_POLL_MS if timeout_ns >= 0 else -1
 
     cdef int _make_room(self, Py_ssize_t n) except -1:
         if n <= self.capacity:

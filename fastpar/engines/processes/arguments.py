@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastpar.engines.processes.pickling import Reducers
-    from fastpar.engines.processes.warehouse import Warehouse
+    from fastpar.engines.processes.warehouse import Copy, Warehouse
+
+#: Arrays that a call has in segments of its own at a time; what is more is copied for each task. Each takes a
+#: descriptor here and in the workers, and a message carries no more than `MAX_FDS`.
+MAX_STORED = 200
 
 # ------------------------------------------------------------------------------------------ in the worker
 
@@ -53,8 +57,10 @@ def load_array(
         return np.ndarray(shape, dtype, segment, offset, strides)
     if mode == "c":
         segment = segment.private()  # each time: what a task writes is that task's
-    elif segment.mode != mode:
+        segment.give_up_fd()
+    elif segment.fd >= 0:
         segment.protect(mode)
+        segment.give_up_fd()
     array = np.ndarray.__new__(np.memmap, shape, dtype, segment, offset, strides)
     array.mode = mode
     return array
@@ -192,6 +198,7 @@ class Arrays:
         self._mode = "r+" if mode in ("w+", None) else mode
         self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
         self.segments: dict[int, Segment] = {}
+        self._copies: dict[int, Copy] = {}  # those of them that are the warehouse's
         self._gone: list[int] = []  # numbers whose array has gone; appended by whoever drops the array
         self._n_buried = 0
         self._n = 0
@@ -221,7 +228,7 @@ class Arrays:
             place = _place_in_file(array)
             if place is not None:
                 return load_memmap, (*place, array.dtype, array.shape, array.strides)
-        if shared is None and (array.nbytes <= self._max_nbytes or array.dtype.hasobject):
+        if shared is None and not self._is_stored(array):
             return array.__reduce_ex__(5)
         if shared is not None:
             number = self._number(shared, shared)
@@ -231,12 +238,22 @@ class Arrays:
         strides = contiguous_strides(array)
         return load_array, (number, self._mode, array.dtype, array.shape, strides, 0)
 
+    def _is_stored(self, array: Any) -> bool:
+        """Whether an array has, or gets, a segment."""
+        if array.nbytes <= self._max_nbytes or array.dtype.hasobject:
+            return False
+        entry = self._numbers.get(id(array))
+        return len(self._copies) < MAX_STORED or (entry is not None and entry[0]() is array)
+
     def _number(self, owner: Any, segment: Segment | None) -> int:
         entry = self._numbers.get(id(owner))
         if entry is None or entry[0]() is not owner:
             number = self._n
             self._n += 1
-            self.segments[number] = self._warehouse.store(owner) if segment is None else segment
+            if segment is None:
+                copy = self._copies[number] = self._warehouse.store(owner, is_private=self._mode == "r+")
+                segment = copy.segment
+            self.segments[number] = segment
             entry = weakref.ref(owner, lambda _, gone=self._gone, number=number: gone.append(number)), number  # type: ignore[misc]
             self._numbers[id(owner)] = entry
         self.mentioned[entry[1]] = None
@@ -252,16 +269,21 @@ class Arrays:
         """Numbers of arrays that have gone, but for the first n of them. Their segments may be used again."""
         gone = self._gone
         while self._n_buried < len(gone):
-            self._warehouse.give(self.segments.pop(gone[self._n_buried], None))
+            self._let_go(gone[self._n_buried])
             self._n_buried += 1
         return gone[n:] if n < len(gone) else []
 
     def close(self) -> None:
         """Give all segments back."""
-        for segment in self.segments.values():
-            self._warehouse.give(segment)
-        self.segments.clear()
+        for number in list(self.segments):
+            self._let_go(number)
         self._numbers.clear()
+
+    def _let_go(self, number: int) -> None:
+        self.segments.pop(number, None)
+        copy = self._copies.pop(number, None)
+        if copy is not None:
+            self._warehouse.give(copy)
 
 
 def _address(array: Any) -> int:

@@ -52,13 +52,11 @@ class Luggage:
 
     def pack(self, batch: Batch, worker: Worker) -> Parcel:
         """A batch for a worker, with what it needs and does not have yet."""
-        new: list[tuple[int, Any, Any]] = []
+        new: dict[int, tuple[int, Any, Any]] = {}
         table = columns(batch)
         arrays = self._arrays
         arrays.mentioned.clear()
         forgotten = arrays.forgotten_since(worker.n_forgotten)
-        worker.n_forgotten += len(forgotten)
-        worker.arrays.difference_update(forgotten)
         if table is not None:
             function, values = table
             content: Any = (self._number(function, worker, new), values, None, forgotten)
@@ -71,13 +69,17 @@ class Luggage:
         pickled, buffers = dumps(content, arrays.reducers)
         if new:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
             outer: list[pickle.PickleBuffer] = []
-            pickled = pickle.dumps((new, pickled, buffers), PROTOCOL, buffer_callback=_set_aside(outer))
+            everything = [*new.values()], pickled, buffers
+            pickled = pickle.dumps(everything, PROTOCOL, buffer_callback=_set_aside(outer))
             buffers = outer
         missing = [number for number in arrays.mentioned if number not in worker.arrays]
-        worker.arrays.update(missing)
         attached = [(number, arrays.segments[number]) for number in missing]
         parcel = pack(pickled, buffers, self._stock, attached)
         parcel.brings_functions = bool(new)
+        worker.functions.update(new)  # not before: what cannot be pickled raises
+        worker.arrays.difference_update(forgotten)
+        worker.arrays.update(missing)
+        worker.n_forgotten += len(forgotten)
         return parcel
 
     def pack_settings(self, settings: Settings) -> Parcel:
@@ -89,7 +91,7 @@ class Luggage:
         for segment in parcel.own_segments:
             self._stock.give(segment)
 
-    def _number(self, function: Any, worker: Worker, new: list[tuple[int, Any, Any]]) -> int:
+    def _number(self, function: Any, worker: Worker, new: dict[int, tuple[int, Any, Any]]) -> int:
         """The number of a function; its pickle goes to `new` if the worker does not have it."""
         key = (id(function.__self__), id(function.__func__)) if type(function) is MethodType else id(function)
         entry = self._functions.get(key)
@@ -98,11 +100,10 @@ class Luggage:
             source = dumps(function, self._arrays.reducers)
             entry = self._functions[key] = _reference(function), self._n, source
         number = entry[1]
-        if number not in worker.functions:
-            worker.functions.add(number)
+        if number not in worker.functions and number not in new:
             pickled, buffers = entry[2]
             self.is_heavy = self.is_heavy or bool(buffers) or len(pickled) > OUT_OF_BAND_BYTES or number > MAX_LIGHT
-            new.append((number, pickle.PickleBuffer(pickled), buffers))
+            new[number] = number, pickle.PickleBuffer(pickled), buffers
         return number
 
 

@@ -183,6 +183,7 @@ def run(control_fd: int, parent_pid: int) -> None:
     """Serve, and end without a trace."""
     try:
         signal.signal(signal.SIGINT, _ignore)  # Ctrl-C is the parent's affair
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a thread that blocks signals may have started us
         import fastpar.engines.processes.worker  # noqa: F401 -- before the fork, for all
 
         gc.collect()

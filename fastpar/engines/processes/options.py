@@ -16,17 +16,33 @@ if TYPE_CHECKING:
 START_METHODS = ("nursery", "spawn", "fork")
 
 
-class WorkerOptions(
-    namedtuple("WorkerOptions", ["initializer", "initargs", "idle_s", "max_tasks", "max_bytes", "folder"])
-):
+class Initializer:
+    """What each worker calls before its first task: a function and its arguments."""
+
+    __slots__ = ("args", "function")
+
+    def __init__(self, function: Any, args: tuple[Any, ...]) -> None:
+        self.function = function
+        self.args = args
+
+    def __eq__(self, other: object) -> bool:
+        """Whether workers that one has been called in can do for the other."""
+        if not isinstance(other, Initializer):
+            return False
+        try:
+            return bool((self.function, self.args) == (other.function, other.args))
+        except Exception:  # noqa: BLE001 -- of what cannot be compared, like arrays, nobody knows whether it is the same
+            return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class WorkerOptions(namedtuple("WorkerOptions", ["initializer", "idle_s", "max_tasks", "max_bytes", "folder"])):
     """The part that workers are told.
 
     Attributes
     ----------
-    initializer : callable or None
-        Called once in each worker before its first task.
-    initargs : tuple
-        Its arguments.
+    initializer : Initializer or None
     idle_s : float
         A worker without work for so long ends.
     max_tasks, max_bytes : int
@@ -44,7 +60,7 @@ class WorkerOptions(
         worker.max_bytes = self.max_bytes
         worker.use_folder(self.folder)
         if self.initializer is not None:
-            self.initializer(*self.initargs)
+            self.initializer.function(*self.initializer.args)
 
 
 class Options(
@@ -78,16 +94,16 @@ class Options(
         return self.for_worker.folder  # type: ignore[no-any-return]
 
     @property
-    def is_private(self) -> bool:
-        """Whether workers serve one call only: they are copies of the caller, or hold what an initializer made."""
-        return self.start_method == "fork" or self.for_worker.initializer is not None
+    def kind(self) -> tuple[str, Initializer | None]:
+        """Workers of one kind can stand in for each other."""
+        return self.start_method, self.for_worker.initializer
 
 
 def parse(given: dict[str, Any]) -> Options:
     """Options from what `Parallel` was given; unknown names have been refused before."""
+    initializer = given.get("initializer")
     workers = WorkerOptions(
-        given.get("initializer"),
-        tuple(given.get("initargs") or ()),
+        None if initializer is None else Initializer(initializer, tuple(given.get("initargs") or ())),
         float(given.get("idle_worker_timeout") or 300.0),
         int(given.get("max_tasks_per_worker") or given.get("maxtasksperchild") or 0),
         parse_memory(given.get("max_worker_memory"), "max_worker_memory") or 0,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 OUT_OF_BAND_BYTES = 1 << 15
 #: Buffers from here on have a segment of their own.
 OWN_BYTES = 1 << 20
+#: Segments that a stock keeps at most: each has a descriptor.
+MAX_IN_STOCK = 64
 #: With more mappings than this (the kernel allows 65,530), what arrives is copied into ordinary memory.
 MAX_MAPPED = 4_096
 #: Room in a message for what is not the pickle.
@@ -62,7 +64,7 @@ class Stock:
         if segment.room > self._max_bytes or segment.fd < 0 or any(each is segment for each in self._segments):
             return  # twice in the stock would be twice in use
         self._segments.append(segment)
-        while sum(each.room for each in self._segments) > self._max_bytes:
+        while len(self._segments) > MAX_IN_STOCK or sum(each.room for each in self._segments) > self._max_bytes:
             del self._segments[0]
 
     def clear(self) -> None:
@@ -102,6 +104,8 @@ def pack(
     """A pickle, its out-of-band buffers, and segments it refers to by number, as a parcel: for one receiver, once."""
     if not buffers and not attachments and len(pickled) <= MAX_BODY:
         return Parcel(pickled, [], 0, is_packed=False)
+    if len(attachments) >= MAX_FDS:
+        raise ValueError(f"{len(attachments)} shared arrays are more than the {MAX_FDS - 1} that one task can have")
     views = [buffer.raw() for buffer in buffers]
     most = max(0, MAX_FDS - len(attachments) - 1)
     owners = [place for place, view in enumerate(views) if view.nbytes >= OWN_BYTES][:most]

@@ -54,8 +54,8 @@ class Worker:
     """
 
     __slots__ = (
-        "arrays", "board", "channel", "functions", "kind", "n_forgotten", "number", "nursery", "outbox", "pid", "seat",
-        "settings", "verdict",
+        "__weakref__", "arrays", "board", "channel", "functions", "kind", "n_forgotten", "number", "nursery", "outbox",
+        "pid", "seat", "settings", "verdict",
     )  # fmt: skip
 
     def __init__(self, number: int, channel: Channel, board: Board, kind: tuple[Any, ...], nursery: Nursery) -> None:
@@ -84,12 +84,12 @@ class Worker:
             if message is None:
                 return True
             kind, numbers, _, fds = message
+            for fd in fds:  # of what a thread said after its task had ended: nobody listens any more
+                os.close(fd)
             if kind == protocol.HELLO:
                 self.pid = numbers[0]
             elif kind != protocol.NOTE:
                 return False
-            for fd in fds:  # of what a thread said after its task had ended: nobody listens any more
-                os.close(fd)
 
 
 class Nursery:
@@ -104,12 +104,11 @@ class Nursery:
     """
 
     def __init__(self, modules: tuple[str, ...], *, is_fork: bool) -> None:
-        ours, theirs = make_pair()
-        self._control = Channel(ours)
+        self._control, theirs = make_pair()
         try:
-            self.pid = self._fork(theirs) if is_fork else _spawn(theirs, modules)
+            self.pid = self._fork(theirs.fd) if is_fork else _spawn(theirs.fd, modules)
         finally:
-            os.close(theirs)
+            theirs.close()
         self.modules = modules
 
     def _fork(self, control_fd: int) -> int:
@@ -155,7 +154,7 @@ def _spawn(control_fd: int, modules: tuple[str, ...]) -> int:
     """Start a nursery with exec."""
     if getattr(sys, "frozen", False) or not sys.executable:
         raise OSError("there is no Python interpreter to start worker processes with: use start_method='fork'")
-    target = control_fd + 1_000  # any number that nothing in the new process has
+    target = 3 if control_fd != 3 else 4  # another than ours, since it is the copy that survives an exec
     environment = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
     code = (
         f"import sys; sys.path[:] = {[str(entry) for entry in sys.path]!r}; "
@@ -189,13 +188,14 @@ class Pool:
 
     def forget(self) -> None:
         """Start with nothing: in a forked child, what is here is the parent's."""
-        for worker in getattr(self, "_all", {}).values():
+        for worker in list(getattr(self, "_all", {}).values()):
             worker.channel.close()
         for nursery in getattr(self, "_nurseries", ()):
             nursery.abandon()
         self._lock = Lock()
         self._idle: list[Worker] = []
-        self._all: dict[int, Worker] = {}
+        # Weakly: one that a Ctrl-C has made nobody's goes, and with it its channel, which ends the process.
+        self._all: weakref.WeakValueDictionary[int, Worker] = weakref.WeakValueDictionary()
         self._nursery: Nursery | None = None
         self._nurseries: list[Nursery] = []
         self._n_started = 0
@@ -219,33 +219,36 @@ class Pool:
         private : list
             The call's own nurseries, for workers that are copies of the caller; this may add one.
         """
-        kind = (options.start_method, options.for_worker.initializer, options.for_worker.initargs)
+        _, initializer = kind = options.kind
         with self._lock:
-            for place in range(len(self._idle) - 1, -1, -1):
-                if self._idle[place].kind != kind:
-                    continue
-                worker = self._idle.pop(place)
-                if worker.is_well():
-                    return worker
-                self._drop(worker)
-        return self._start(options, kind, private)
+            for worker in self._idle[::-1]:
+                if worker.kind == kind:
+                    self._idle.remove(worker)
+                    if worker.is_well():
+                        return worker
+                    self._drop(worker)
+            if initializer is not None:  # those that hold what another one made will hardly be wanted again
+                for worker in [worker for worker in self._idle if worker.kind[1] not in (None, initializer)]:
+                    self._idle.remove(worker)
+                    self._drop(worker)
+        return self._start(options, private)
 
-    def _start(self, options: Options, kind: tuple[Any, ...], private: list[Nursery]) -> Worker:
-        ours, theirs = make_pair()
-        channel, board = Channel(ours), Board()
+    def _start(self, options: Options, private: list[Nursery]) -> Worker:
+        channel, theirs = make_pair()
+        board = Board()
         try:
             with self._lock:
                 self._n_started += 1
                 number = self._n_started
                 nursery = self._find_nursery(options, private)
             spawns = options.start_method == "spawn"
-            if not nursery.send(protocol.FORK, (number, spawns), (theirs, board.fd)):
+            if not nursery.send(protocol.FORK, (number, spawns), (theirs.fd, board.fd)):
                 nursery = self._replace(nursery, options, private)
-                nursery.send(protocol.FORK, (number, spawns), (theirs, board.fd))
+                nursery.send(protocol.FORK, (number, spawns), (theirs.fd, board.fd))
         finally:
-            os.close(theirs)
+            theirs.close()
         board.give_up_fd()
-        worker = Worker(number, channel, board, kind, nursery)
+        worker = Worker(number, channel, board, options.kind, nursery)
         with self._lock:
             self._all[number] = worker
         return worker
@@ -291,6 +294,10 @@ class Pool:
     def _drop(self, worker: Worker) -> None:
         self._all.pop(worker.number, None)
         worker.channel.close()
+        for *_, fds in worker.outbox:
+            for fd in fds:
+                os.close(fd)
+        worker.outbox.clear()
 
     def dismiss(self, nurseries: list[Nursery]) -> None:
         """End a call's own nurseries and their workers."""

@@ -40,8 +40,8 @@ BATCH_OVERHEAD_NS = 50_000
 MAX_BATCH = 2_048  # D-012
 #: How long workers may take to end their current task, when nobody wants it any more, before they are killed.
 GRACE_NS = 10_000_000
-#: So many workers in a row that end before their first word: something is wrong with all of them.
-MAX_FALSE_STARTS = 3
+#: So many workers in a row that end before their first batch: something is wrong with all of them.
+MAX_FALSE_STARTS = 8
 
 #: What is remembered of a function's tasks counts as so many of them, and of so many functions.
 MAX_REMEMBERED = 64
@@ -100,16 +100,16 @@ class ProcessSession:
         deadline = monotonic_ns() + timeout_ns
         try:
             self.run.pull()
-        except BaseException:
-            self._abandon()
-            raise
-        self._bring_workers()
-        while not self.run.wait(0):
-            left_ns = -1 if timeout_ns < 0 else deadline - monotonic_ns()
-            if left_ns <= 0 <= timeout_ns:
-                return False
-            self._attend(left_ns)
             self._bring_workers()
+            while not self.run.wait(0):
+                left_ns = -1 if timeout_ns < 0 else deadline - monotonic_ns()
+                if left_ns <= 0 <= timeout_ns:
+                    return False
+                self._attend(left_ns)
+                self._bring_workers()
+        except BaseException:
+            self._abandon()  # what is under way would be waited for, and nobody would hear of its end
+            raise
         return True
 
     def _first_task(self) -> Iterator[Any]:
@@ -132,14 +132,16 @@ class ProcessSession:
         self._is_closed = True
         if os.getpid() != self._pid:
             return  # a forked child: all of this is its parent's
-        if any(worker.seat is not None for worker in self._workers):
-            self._abandon()
-        for worker in self._workers:
-            self._send_home(worker)
-        self._workers.clear()
-        self._remember_times()
-        self._pool.dismiss(self._nurseries)
-        self._arrays.close()
+        try:
+            if any(worker.seat is not None for worker in self._workers):
+                self._abandon()
+        finally:
+            for worker in self._workers:
+                self._send_home(worker)
+            self._workers.clear()
+            self._remember_times()
+            self._pool.dismiss(self._nurseries)
+            self._arrays.close()
 
     def _remember_times(self) -> None:
         n_completed, busy_ns = self.run.counts[1], self.run.worker_times_ns[0]
@@ -313,6 +315,7 @@ class ProcessSession:
         """The tasks of a batch could not be unpickled in the worker."""
         seat = worker.seat
         worker.functions.clear()
+        worker.arrays.clear()
         if len(seat.batch) == 1:
             self._settle_failure(seat, 0, restore_error(description))
         else:
@@ -336,7 +339,7 @@ class ProcessSession:
     def _bury(self, worker: Worker, kind: int, numbers: tuple[int, ...]) -> None:
         """A worker has died."""
         seat = worker.seat
-        if worker.pid == 0:
+        if worker.board.batch == 0:
             self._n_false_starts += 1
             if self._n_false_starts >= MAX_FALSE_STARTS or numbers[:1] == (-1,):
                 fail_without_task(self.run, failures.start_error(numbers))
@@ -404,18 +407,20 @@ class ProcessSession:
         for worker in busy:
             worker.board.stop(worker.seat.number)
         deadline = monotonic_ns() + GRACE_NS
-        while any(worker.seat is not None for worker in self._workers):
-            left_ns = deadline - monotonic_ns()
-            if left_ns <= 0:
-                break
-            self._attend(left_ns)
-        for worker in self._workers:
-            if worker.seat is not None:
-                worker.seat.drop()
-                worker.seat = None
-                worker.kill()
-                self._pool.retire(worker)
-        self._workers = [worker for worker in self._workers if worker.channel.fd >= 0]
+        try:
+            while any(worker.seat is not None for worker in self._workers):
+                left_ns = deadline - monotonic_ns()
+                if left_ns <= 0:
+                    break
+                self._attend(left_ns)
+        finally:  # also where what they say cannot be received, which may be why the run is over
+            for worker in self._workers:
+                if worker.seat is not None:
+                    worker.seat.drop()
+                    worker.seat = None
+                    worker.kill()
+                    self._pool.retire(worker)
+            self._workers = [worker for worker in self._workers if worker.channel.fd >= 0]
 
 
 def task_key(task: Any) -> Any:

@@ -16,26 +16,34 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
+#: Copies that are kept at most: each has a descriptor.
+MAX_COPIES = 64
+
 
 class Copy:
     """The copy of an array.
 
+    Its segment goes to the stock once: when no call uses it any more, and no later call can find it.
+
     Attributes
     ----------
-    array : weakref.ref
-        Of what.
+    array : weakref.ref or None
+        Of what; None where no other call may have it.
     segment : Segment
         Where.
     digest : bytes
         Of the bytes in it; empty while nobody has needed it.
+    n_calls : int
+        How many calls use it.
     """
 
-    __slots__ = ("array", "digest", "segment")
+    __slots__ = ("array", "digest", "n_calls", "segment")
 
-    def __init__(self, array: weakref.ref[Any], segment: Segment) -> None:
+    def __init__(self, array: weakref.ref[Any] | None, segment: Segment) -> None:
         self.array = array
         self.segment = segment
         self.digest = b""
+        self.n_calls = 1
 
 
 class Warehouse:
@@ -51,60 +59,86 @@ class Warehouse:
 
     def __init__(self, max_bytes: int, folder: str | None = None) -> None:
         self._max_bytes = max_bytes
-        self._lock = Lock()
+        self._lock = Lock()  # what follows changes under it alone
         self._stock = Stock(max_bytes, folder)
         self._copies: dict[int, Copy] = {}  # by the array's id; the weak reference says whether it is that array
+        self._gone: list[int] = []  # ids of arrays that have gone: appended without the lock
 
-    def take(self, size: int) -> Segment:
-        """A segment of this many bytes."""
-        with self._lock:
-            return self._stock.take(size)
+    def store(self, array: Any, *, is_private: bool = False) -> Copy:
+        """A copy of an array, for a call that gives it back.
 
-    def give(self, segment: Segment | None) -> None:
-        """Keep a segment for later, unless it is the copy of an array."""
-        if segment is None or segment.is_shared:
-            return
+        Parameters
+        ----------
+        array : ndarray
+        is_private : bool
+            Whether workers will write to it: then no other call has it, before or after.
+        """
+        known = None if is_private else self._find(array)
+        if known is not None:
+            digest = _digest(array)
+            if known.digest == digest:
+                return known
+            if known.n_calls == 1 and known.segment.n_holders == 1:
+                known.digest = b""  # while it is neither the old one nor the new one
+                _fill(known.segment, array)
+                known.digest = digest
+                return known
+            self.give(known)
         with self._lock:
-            if not any(copy.segment is segment for copy in self._copies.values()):
-                self._stock.give(segment)
-
-    def store(self, array: Any) -> Segment:
-        """A segment with the bytes of an array."""
-        with self._lock:
-            copy = self._copies.get(id(array))
-        known = copy is not None and copy.array() is array
-        digest = _digest(array) if known else b""
-        if copy is not None and known and copy.digest == digest and digest:
-            return copy.segment
-        if copy is not None and known and copy.segment.n_holders == 1:
-            segment = copy.segment
-        else:
-            segment = self.take(array.nbytes)
+            segment = self._stock.take(array.nbytes)
         _fill(segment, array)
-        self._keep(array, segment, digest)
-        return segment
-
-    def _keep(self, array: Any, segment: Segment, digest: bytes) -> None:
-        if array.nbytes > self._max_bytes:
-            return
+        if is_private or array.nbytes > self._max_bytes:
+            return Copy(None, segment)
         key = id(array)
         copy = Copy(weakref.ref(array, lambda _: self._drop(key)), segment)
-        copy.digest = digest
+        if known is not None:
+            copy.digest = digest
         with self._lock:
-            self._copies[id(array)] = copy
-            while sum(each.segment.room for each in self._copies.values()) > self._max_bytes:
-                del self._copies[next(iter(self._copies))]
+            self._forget_locked(key)
+            self._copies[key] = copy
+            while len(self._copies) > MAX_COPIES or self._n_bytes_locked() > self._max_bytes:
+                self._forget_locked(next(iter(self._copies)))
+        return copy
+
+    def _find(self, array: Any) -> Copy | None:
+        with self._lock:
+            copy = self._copies.get(id(array))
+            if copy is None or copy.array is None or copy.array() is not array:
+                return None
+            copy.n_calls += 1
+            return copy
+
+    def give(self, copy: Copy) -> None:
+        """The end of a call's use of a copy."""
+        with self._lock:
+            self._bury_locked()
+            copy.n_calls -= 1
+            if copy.n_calls == 0 and copy not in self._copies.values():
+                self._stock.give(copy.segment)
+
+    def _forget_locked(self, key: int) -> None:
+        copy = self._copies.pop(key, None)
+        if copy is not None and copy.n_calls == 0:
+            self._stock.give(copy.segment)
+
+    def _n_bytes_locked(self) -> int:
+        return sum(copy.segment.room for copy in self._copies.values())
 
     def _drop(self, key: int) -> None:
         """The array has gone. Never waits: the collector may come here while this thread holds the lock."""
-        copy = self._copies.get(key)
-        if copy is not None and copy.array() is None:
-            self._copies.pop(key, None)
-            if self._lock.acquire(blocking=False):
-                try:
-                    self._stock.give(copy.segment)
-                finally:
-                    self._lock.release()
+        self._gone.append(key)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._bury_locked()
+            finally:
+                self._lock.release()
+
+    def _bury_locked(self) -> None:
+        while self._gone:
+            key = self._gone.pop()
+            copy = self._copies.get(key)
+            if copy is not None and copy.array is not None and copy.array() is None:
+                self._forget_locked(key)
 
     def clear(self) -> None:
         """Keep nothing."""

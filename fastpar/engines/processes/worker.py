@@ -15,7 +15,7 @@ from fastpar._core.channel import Channel, Poller
 from fastpar._core.labor import Labor
 from fastpar._core.segments import IDLE, UNPACKING, Board
 from fastpar.engines.processes import arguments, protocol
-from fastpar.engines.processes.packing import Stock, pack, unpack
+from fastpar.engines.processes.packing import Parcel, Stock, pack, unpack
 from fastpar.engines.processes.pickling import dumps
 from fastpar.engines.processes.reports import describe_error
 from fastpar.engines.processes.scribe import Scribe
@@ -78,8 +78,8 @@ class Worker:
     def _settle_in(self, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         from fastpar.engines.processes import settings
 
+        self.leftover = None
         try:
-            self.leftover = None
             pickled, buffers = unpack(body, fds) if numbers[0] else (body, [])
             settings.apply(self, pickle.loads(pickled, buffers=buffers))
         except BaseException as error:  # noqa: BLE001 -- told with the next batch
@@ -108,12 +108,14 @@ class Worker:
                 pickled, buffers = self._learn(pickled, buffers)
             labor = self._understand(number, n_tasks, budget_ns, pickled, buffers)
         except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
-            self._send(number, 0, 0, 0, protocol.UNREADABLE, pickle.dumps(describe_error(error)), ())
+            parcel = pack(pickle.dumps(describe_error(error)), (), self._stock)
+            self._send((number, 0, 0, 0), protocol.UNREADABLE, parcel)
             return
         while labor.work():
-            self._report(labor, number, protocol.MORE)
-        self._n_tasks += labor.n_done
-        self._report(labor, number, protocol.DONE if labor.error is None else protocol.RAISED)
+            if self._report(labor, number, protocol.MORE) != protocol.MORE:
+                break  # a result that cannot be sent: the rest of the batch is the parent's again
+        else:
+            self._report(labor, number, protocol.DONE if labor.error is None else protocol.RAISED)
 
     def _learn(self, pickled: Any, buffers: Any) -> tuple[Any, Any]:
         """Take functions in; what is around them is the tasks."""
@@ -132,33 +134,33 @@ class Worker:
         tasks = [(self._functions[each], args, kwargs) for each, args, kwargs in tasks]
         return Labor(self.board, number, n_tasks, budget_ns, None, None, tasks)
 
-    def _report(self, labor: Labor, number: int, status: int) -> None:
-        """Send the results that are there; the one that cannot be pickled is an error of its task."""
+    def _report(self, labor: Labor, number: int, status: int) -> int:
+        """Send the results that are there; one that cannot be sent is an error of its task. Which status was sent."""
         results, failure = labor.results, None
         if labor.error is not None:
             failure = describe_error(labor.error)
         try:
-            pickled, buffers = _dump_results(results, failure)
+            parcel = self._pack(results, failure)
         except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
-            n_good = _n_picklable(results)
-            failure = describe_error(arguments.cannot_return(results[n_good], error))
+            n_good = 0 if isinstance(error, MemoryError) else _n_picklable(results)
+            reason = error if isinstance(error, MemoryError) else arguments.cannot_return(results[n_good], error)
             del results[n_good:]
             status = protocol.RAISED
-            pickled, buffers = _dump_results(results, failure)
-        self._send(number, len(results), labor.total_ns, labor.longest_ns, status, pickled, buffers)
+            parcel = self._pack(results, describe_error(reason))
+        self._n_tasks += len(results) + (status == protocol.RAISED)
+        self._send((number, len(results), labor.total_ns, labor.longest_ns), status, parcel)
+        return status
 
-    def _send(
-        self, number: int, n: int, total_ns: int, longest_ns: int, status: int, pickled: bytes, buffers: Any
-    ) -> None:
-        try:
-            parcel = pack(pickled, buffers, self._stock, [*enumerate(arguments.returned.values())])
-        except MemoryError as error:
-            parcel = pack(pickle.dumps(([], describe_error(error))), (), self._stock)
-            n, status = 0, protocol.RAISED
+    def _pack(self, results: list[Any], failure: Any) -> Parcel:
+        pickled, buffers = _dump_results(results, failure)
+        return pack(pickled, buffers, self._stock, [*enumerate(arguments.returned.values())])
+
+    def _send(self, numbers: tuple[int, int, int, int], status: int, parcel: Parcel) -> None:
+        number = numbers[0]
         if self._is_full():
             status += protocol.FULL << 3
         self.scribe.flush()
-        header = (number, n, total_ns, longest_ns, status, parcel.is_packed)
+        header = (*numbers, status, parcel.is_packed)
         self.board.show(number, IDLE)
         self.channel.send(protocol.RESULTS, header, parcel.body, parcel.fds, may_wait=True)
         arguments.returned.clear()
