@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -354,7 +355,7 @@ def test_workers_see_directory_path_and_environment(tmp_path, monkeypatch):
 
 
 def test_random_numbers_differ_between_workers_and_tasks():
-    drawn = parallel(4, batch_size=1)(delayed(np.random.rand)() for _ in range(32))
+    drawn = parallel(4, batch_size=1)(delayed(draw)() for _ in range(16) for draw in (random.random, np.random.rand))
     assert len(set(drawn)) == 32
 
 

@@ -149,6 +149,18 @@ def test_arrays_are_found_wherever_they_are(mode):
     assert found == [("memmap", mode == "c")] * 2 + [("ndarray", True), ("memmap", mode == "c")]
 
 
+def test_what_tasks_wrote_to_their_arguments_is_gone_in_the_next_call():
+    array = np.zeros(5_000)
+
+    def first_of(array):
+        first, array[0] = array[0], 1
+        return first
+
+    for mode in ("r", "r+", "w+", "c", "r+", "r+", "r+"):
+        task = delayed(np.max if mode == "r" else first_of)(array)
+        assert parallel(mmap_mode=mode, max_nbytes=1)([task]) == [0]
+
+
 @pytest.mark.parametrize("options", [{"max_nbytes": None}, {"mmap_mode": None}])
 def test_mapping_can_be_switched_off(options):
     def write(array):

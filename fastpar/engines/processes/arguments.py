@@ -86,8 +86,15 @@ def _product(numbers: tuple[int, ...]) -> int:
     return product
 
 
-def global_random_state() -> Any:
-    """NumPy's global random state of this process."""
+def global_random() -> Any:
+    """The random numbers of this process that are behind `random.random` and its like."""
+    import random
+
+    return random._inst
+
+
+def global_numpy_random() -> Any:
+    """The random numbers of this process that are behind `numpy.random.rand` and its like."""
     import numpy as np
 
     return np.random.mtrand._rand
@@ -176,6 +183,10 @@ def load_shared(
     return np.ndarray(shape, dtype, mapped[key], offset, strides)  # type: ignore[arg-type]
 
 
+#: Modules whose objects we pickle our own way, once they have been imported.
+_MODULES = ("random", "numpy", "numpy.random")
+
+
 class Arrays:
     """The arrays of one call that have been put into segments, each once while it lives.
 
@@ -203,23 +214,28 @@ class Arrays:
         self._n_buried = 0
         self._n = 0
         self.mentioned: dict[int, None] = {}  # numbers in the pickle that is being made
+        self._modules: list[str] = []  # that `_reducers` are for
         self._reducers: Reducers | None = None
 
     @property
     def reducers(self) -> Reducers | None:
-        """How a call's arguments are pickled; None, as usual, while NumPy is not there."""
-        if "numpy" not in sys.modules:
-            return None
-        if self._reducers is None or (len(self._reducers) == 2 and "numpy.random" in sys.modules):
+        """How a call's arguments are pickled; None, as usual, while nothing that needs it has been imported."""
+        modules = [name for name in _MODULES if name in sys.modules]
+        if modules != self._modules:
+            self._modules = modules
             self._reducers = self._make_reducers()
         return self._reducers
 
     def _make_reducers(self) -> Reducers:
-        import numpy as np
+        reducers: Reducers = {}
+        if "random" in self._modules:
+            reducers[sys.modules["random"].Random] = _reduce_random
+        if "numpy" in self._modules:
+            import numpy as np
 
-        reducers: Reducers = {np.ndarray: self._reduce, np.memmap: self._reduce}
-        if "numpy.random" in sys.modules:
-            reducers[np.random.RandomState] = self._reduce_random_state
+            reducers |= {np.ndarray: self._reduce, np.memmap: self._reduce}
+        if "numpy.random" in self._modules:
+            reducers[np.random.RandomState] = _reduce_numpy_random
         return reducers
 
     def _reduce(self, array: Any) -> Any:
@@ -259,12 +275,6 @@ class Arrays:
         self.mentioned[entry[1]] = None
         return entry[1]
 
-    @staticmethod
-    def _reduce_random_state(state: Any) -> Any:
-        if state is global_random_state():
-            return global_random_state, ()
-        return state.__reduce__()
-
     def forgotten_since(self, n: int) -> list[int]:
         """Numbers of arrays that have gone, but for the first n of them. Their segments may be used again."""
         gone = self._gone
@@ -284,6 +294,15 @@ class Arrays:
         copy = self._copies.pop(number, None)
         if copy is not None:
             self._warehouse.give(copy)
+
+
+def _reduce_random(generator: Any) -> Any:
+    """`random.random` means each process's own generator: a copy of ours would give all workers the same numbers."""
+    return (global_random, ()) if generator is global_random() else generator.__reduce__()
+
+
+def _reduce_numpy_random(generator: Any) -> Any:
+    return (global_numpy_random, ()) if generator is global_numpy_random() else generator.__reduce__()
 
 
 def _address(array: Any) -> int:
