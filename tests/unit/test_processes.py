@@ -235,6 +235,28 @@ def test_start_methods(method):
     assert parallel(start_method=method)([delayed(len)(state)]) == [1]
 
 
+@pytest.mark.parametrize("method", ["spawn", "fork", "nursery"])
+def test_workers_are_interpreters_like_the_callers(python, method):
+    code = f"""
+import sys
+from fastpar import Parallel, delayed
+print(Parallel(2, start_method={method!r})([delayed(lambda: (sys.flags.optimize, sys.flags.no_user_site))()]))
+"""
+    done = python.run("-O", "-s", "-c", code)
+    assert (done.stdout, done.stderr) == ("[(1, 1)]\n", "")
+
+
+def test_workers_start_where_few_descriptors_are_left(python):
+    code = """
+import os, resource
+from fastpar import Parallel, delayed
+taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+print(Parallel(2)(delayed(abs)(-x) for x in range(3)))
+"""
+    assert python.out(code) == "[0, 1, 2]\n"
+
+
 def test_an_initializer_runs_once_in_each_worker(tmp_path):
     def begin(folder):
         (folder / str(os.getpid())).touch(exist_ok=False)

@@ -22,6 +22,7 @@ from contextlib import suppress
 from fastpar._core import labor
 from fastpar._core.channel import Channel
 from fastpar.engines.processes import protocol
+from fastpar.engines.processes.interpreter import command
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -165,12 +166,8 @@ def preload(modules: Iterable[str]) -> None:
 def _exec_worker(channel: Channel, board_fd: int) -> None:
     os.set_inheritable(channel.fd, True)
     os.set_inheritable(board_fd, True)
-    path = [str(entry) for entry in sys.path]
-    code = (
-        f"import sys; sys.path[:] = {path!r}; from fastpar.engines.processes.worker import main; "
-        f"main({channel.fd}, {board_fd})"
-    )
-    os.execv(sys.executable, [sys.executable, "-c", code])
+    arguments = command(f"from fastpar.engines.processes.worker import main; main({channel.fd}, {board_fd})")
+    os.execv(arguments[0], arguments)
 
 
 def main(control_fd: int, parent_pid: int, modules: list[str]) -> None:

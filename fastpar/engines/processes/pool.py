@@ -17,6 +17,7 @@ from threading import Lock
 from fastpar._core.channel import Channel, make_pair
 from fastpar._core.segments import Board
 from fastpar.engines.processes import protocol
+from fastpar.engines.processes.interpreter import command
 from fastpar.engines.processes.warehouse import Warehouse
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -156,27 +157,14 @@ def _spawn(control_fd: int, modules: tuple[str, ...]) -> int:
         raise OSError("there is no Python interpreter to start worker processes with: use start_method='fork'")
     target = 3 if control_fd != 3 else 4  # another than ours, since it is the copy that survives an exec
     environment = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
-    code = (
-        f"import sys; sys.path[:] = {[str(entry) for entry in sys.path]!r}; "
+    arguments = command(
         f"from fastpar.engines.processes.nursery import main; main({target}, {os.getpid()}, {list(modules)!r})"
     )
-    arguments = [sys.executable, *_interpreter_flags(), "-c", code]
     actions = [
         (os.POSIX_SPAWN_DUP2, control_fd, target),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
     ]
-    return os.posix_spawn(sys.executable, arguments, environment, file_actions=actions)
-
-
-def _interpreter_flags() -> list[str]:
-    """Those of this interpreter that change what code means."""
-    flags = ["-O"] * sys.flags.optimize + [f"-W{option}" for option in sys.warnoptions]
-    flags += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
-    flags += [f"-{letter}" for letter, is_set in (
-        ("E", sys.flags.ignore_environment), ("s", sys.flags.no_user_site), ("B", sys.flags.dont_write_bytecode),
-        ("I", sys.flags.isolated), ("u", False),
-    ) if is_set]  # fmt: skip
-    return flags
+    return os.posix_spawn(arguments[0], arguments, environment, file_actions=actions)
 
 
 class Pool:
