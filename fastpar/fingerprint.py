@@ -15,6 +15,7 @@ import dis
 import inspect
 import linecache
 import os
+import sys
 import textwrap
 import time
 import types
@@ -23,7 +24,7 @@ from typing import Any
 
 from xxhash import xxh3_128
 
-__all__ = ["bytecode_fingerprint", "code_fingerprint", "file_fingerprint"]
+__all__ = ["adopt_fingerprint", "bytecode_fingerprint", "code_fingerprint", "file_fingerprint"]
 
 #: id of a code object -> (weak reference to it, fingerprint). By identity: comparing code objects is slow.
 _known: dict[int, tuple[weakref.ref[types.CodeType], str]] = {}
@@ -43,10 +44,22 @@ def code_fingerprint(function: types.FunctionType) -> str:
     entry = _known.get(id(code))
     if entry is not None and entry[0]() is code:
         return entry[1]
-    tree = _syntax_tree(code)
+    tree = _syntax_tree(function)
     made = bytecode_fingerprint(code) if tree is None else _digest(["source", *canonical(tree)])
     _known[id(code)] = (weakref.ref(code), made)
     return made
+
+
+def adopt_fingerprint(function: types.FunctionType, made: str) -> None:
+    """Take over the fingerprint of a function that another process sent, where its source may be and here is not."""
+    if not _is_imported(function):
+        _known[id(function.__code__)] = (weakref.ref(function.__code__), made)
+
+
+def _is_imported(function: types.FunctionType) -> bool:
+    """Whether this process has its code from the file of its module. Else it was sent here, or made by `exec`."""
+    module = sys.modules.get(function.__module__)
+    return getattr(module, "__file__", None) == function.__code__.co_filename
 
 
 def _digest(parts: list[str]) -> str:
@@ -56,10 +69,11 @@ def _digest(parts: list[str]) -> str:
 # -- source ----------------------------------------------------------------------------------------------------------
 
 
-def _syntax_tree(code: types.CodeType) -> ast.AST | None:
-    """The node that `code` was compiled from, or None when its source cannot be had or has changed since."""
+def _syntax_tree(function: types.FunctionType) -> ast.AST | None:
+    """The node that its code was compiled from, or None when its source cannot be had or has changed since."""
+    code = function.__code__
     try:
-        if not _is_current(code):
+        if not _is_current(code, may_be_older=not _is_imported(function)):
             return None
         if code.co_name == "<lambda>":
             return _lambda_node(code)
@@ -82,15 +96,18 @@ def _lambda_node(code: types.CodeType) -> ast.AST | None:
     return nodes[0] if len(nodes) == 1 else None
 
 
-def _is_current(code: types.CodeType) -> bool:
-    """Whether the source on disk is what `code` was compiled from. Cells of a notebook are not on disk."""
+def _is_current(code: types.CodeType, *, may_be_older: bool) -> bool:
+    """Whether the source on disk is what `code` was compiled from. Cells of a notebook are not on disk.
+
+    `may_be_older`: code sent by another process may be older than a file that did not change since this one started.
+    """
     linecache.checkcache(code.co_filename)
     try:
-        if os.stat(code.co_filename).st_mtime < _STARTED - 1:
+        if os.stat(code.co_filename).st_mtime < _STARTED - 1 and not may_be_older:
             return True
     except OSError:
         return code.co_filename in linecache.cache
-    # The file is as young as this process: compile it again and look for the very same code.
+    # Else compile the file again and look for the very same code.
     with open(code.co_filename, "rb") as file:
         compiled = compile(file.read(), code.co_filename, "exec", dont_inherit=True)
     return any(found == code for found in _nested(compiled))

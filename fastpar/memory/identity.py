@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from fastpar.errors import JobLibCollisionWarning, UnhashableError
-from fastpar.fingerprint import code_fingerprint, file_fingerprint
+from fastpar.fingerprint import adopt_fingerprint, code_fingerprint, file_fingerprint
 from fastpar.hashing import cell_values
 from fastpar.hashing import hash as digest_of
 
@@ -106,6 +106,19 @@ class Identity:
             name, made = _dependency(thing)
             parts[name] = made
         return parts
+
+    def _functions(self) -> list[Any]:
+        return [underlying(getattr(thing, "func", thing)) for thing in (self._function, *self._depends)]
+
+    def fingerprints(self) -> list[str | None]:
+        """Of the functions it consists of, for `adopt` in another process."""
+        return [code_fingerprint(it) if isinstance(it, types.FunctionType) else None for it in self._functions()]
+
+    def adopt(self, fingerprints: list[str | None]) -> None:
+        """Let functions that were sent here be what they are in the process that has their source."""
+        for function, made in zip(self._functions(), fingerprints, strict=True):
+            if made is not None and isinstance(function, types.FunctionType):
+                adopt_fingerprint(function, made)
 
     def _code(self) -> str:
         function = underlying(self._function)

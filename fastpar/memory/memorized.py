@@ -77,7 +77,11 @@ class MemorizedFunc:
     def __reduce__(self) -> Any:
         if self._is_found_by_name():
             return self.func.__qualname__
-        return type(self), (self.func, self.store_backend, self.options, self._limits)
+        parts = (self.func, self.store_backend, self.options, self._limits)
+        return type(self), parts, self._identity.fingerprints()
+
+    def __setstate__(self, fingerprints: list[str | None]) -> None:
+        self._identity.adopt(fingerprints)
 
     def _is_found_by_name(self) -> bool:
         """Whether this object stands where its function was defined: then it is pickled by name, like a function."""

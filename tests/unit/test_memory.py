@@ -1,6 +1,7 @@
 """`Memory`: what is a hit, what is a miss, and what happens to what is stored."""
 
 import asyncio
+import dataclasses
 import datetime
 import functools
 import gc
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 import warnings
 
 import numpy as np
@@ -503,6 +505,34 @@ def test_source_newer_than_the_code_is_not_believed(memory, tmp_path):
     assert not memory.cache(new).check_call_in_cache(1)
 
 
+def test_source_that_changed_before_the_code_came_here_is_not_believed(memory, tmp_path):
+    """Code that another process sent: its file may be older than this process, and yet newer than the code."""
+    old = function_from(tmp_path, ORIGINAL)
+    new = function_from(tmp_path, OTHER["constant"])
+    memory.cache(old)(1)
+    assert not memory.cache(new).check_call_in_cache(1)
+
+
+def test_a_function_sent_elsewhere_is_what_it_is_here(memory, tmp_path):
+    """What has its source here, a cell of a notebook say, and only bytecode there."""
+    here, helper = function_from(tmp_path, ORIGINAL), function_from(tmp_path, OTHER["name"], module="other")
+    cached = memory.cache(here, depends=[helper])
+    cached(1)
+    make, parts, state = cached.__reduce__()
+    os.unlink(tmp_path / "generated.py")
+    os.unlink(tmp_path / "other.py")
+
+    def sent(function):
+        return types.FunctionType(function.__code__.replace(co_filename="elsewhere"), function.__globals__)
+
+    options = dataclasses.replace(parts[2], depends=(sent(helper),))
+    there = make(sent(here), parts[1], options, parts[3])
+    assert not there.check_call_in_cache(1)
+    there = make(sent(here), parts[1], dataclasses.replace(parts[2], depends=(sent(helper),)), parts[3])
+    there.__setstate__(state)
+    assert there.check_call_in_cache(1)
+
+
 def test_functions_of_a_notebook(memory):
     import linecache
 
@@ -902,3 +932,37 @@ def test_from_parallel_workers(memory):
     cached = memory.cache(simple)
     assert Parallel(4, backend="threading")(delayed(cached)(i % 3) for i in range(30)) == [i % 3 + 2 for i in range(30)]
     assert sorted(CALLS) == [(0, 2), (1, 2), (2, 2)]
+
+
+IN_PROCESSES = """
+import linecache, os, sys
+from fastpar import Memory, Parallel, delayed
+
+memory, log = Memory(sys.argv[1], verbose=0), sys.argv[1] + "/log"
+source = '''
+@memory.cache
+def f(x):
+    with open(log, "ab", buffering=0) as file:
+        file.write(b"x")
+    return x * 2
+
+def calls_it(x):
+    return f(x)
+'''
+# As in a cell of a notebook: its source is in this process only.
+linecache.cache["<cell>"] = (len(source), None, source.splitlines(True), "<cell>")
+exec(compile(source, "<cell>", "exec"))
+parallel = Parallel(2, backend="processes")
+assert parallel(delayed(f)(i % 3) for i in range(30)) == [i % 3 * 2 for i in range(30)]
+assert parallel(delayed(calls_it)(i % 4) for i in range(40)) == [i % 4 * 2 for i in range(40)]
+assert [shelved.get() for shelved in parallel(delayed(f.call_and_shelve)(i) for i in range(5))] == [0, 2, 4, 6, 8]
+assert [f.check_call_in_cache(i) for i in range(6)] == [True] * 5 + [False]
+assert os.path.getsize(log) == 5, "computed once each"
+assert memory.check()
+print("well")
+"""
+
+
+def test_from_worker_processes(python, tmp_path):
+    done = python.run("-c", IN_PROCESSES, str(tmp_path))
+    assert done.stdout == "well\n", done.stderr
