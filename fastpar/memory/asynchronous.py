@@ -1,14 +1,20 @@
-"""Coroutine functions with a cache. A miss does not block the event loop: threads of its pool wait for others."""
+"""Coroutine functions with a cache. A miss does not block the event loop.
+
+Who waits for a task or thread of this process takes no thread; who waits for another process has one of his own. The
+event loop's pool of threads would not do: when all of them wait, a result they wait for may need one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from fastpar.memory.entries import MISSING
-from fastpar.memory.flights import join, land
+from fastpar.memory.flights import Flight, join, land
 from fastpar.memory.memorized import MemorizedFunc
 from fastpar.memory.results import MemorizedResult
 
@@ -43,7 +49,6 @@ class AsyncMemorizedFunc(MemorizedFunc):
         """`flights.compute_once`, with a task as the owner."""
         key = (self.store_backend.location, folder, digest)
         owner = asyncio.current_task()
-        loop = asyncio.get_running_loop()
         while True:
             flight, leads = join(key, owner)
             if leads:
@@ -54,7 +59,7 @@ class AsyncMemorizedFunc(MemorizedFunc):
             if flight.owner is owner:
                 return (await self._compute_async(folder, digest, args, kwargs))[0]
             self._counters.count_wait()
-            await loop.run_in_executor(None, flight.landed.wait)
+            await _landing(flight)
             value = self._look(folder, digest)
             if value is not MISSING:
                 self._counters.hits += 1
@@ -82,11 +87,33 @@ class AsyncMemorizedFunc(MemorizedFunc):
         return value, self._keep(folder, digest, value, time.perf_counter() - started, args, kwargs)
 
 
+async def _landing(flight: Flight) -> None:
+    loop = asyncio.get_running_loop()
+    landed = asyncio.Event()
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(landed.set)
+
+    flight.when_landed(tell)
+    await landed.wait()
+
+
 async def _enter(lease: AbstractContextManager[Any]) -> None:
     """Enter in a thread, for it may wait. Cancelled meanwhile: given back as soon as it is had."""
-    entering = asyncio.get_running_loop().run_in_executor(None, lease.__enter__)
+    entered: Future[None] = Future()
+
+    def enter() -> None:
+        try:
+            lease.__enter__()
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            entered.set_exception(error)
+        else:
+            entered.set_result(None)
+
+    threading.Thread(target=enter, name="fastpar-lease", daemon=True).start()
     try:
-        await asyncio.shield(entering)
+        await asyncio.shield(asyncio.wrap_future(entered))
     except asyncio.CancelledError:
-        entering.add_done_callback(lambda _: lease.__exit__(None, None, None))
+        entered.add_done_callback(lambda _: lease.__exit__(None, None, None))
         raise

@@ -22,13 +22,27 @@ __all__ = ["Flight", "compute_once", "join", "land"]
 
 
 class Flight:
-    """One computation under way. `landed` is set when it ended, well or not."""
+    """One computation under way. Who waits for its end, good or bad, leaves a call in `_waiting`, under `_lock`."""
 
-    __slots__ = ("landed", "owner")
+    __slots__ = ("_waiting", "owner")
 
     def __init__(self, owner: object) -> None:
         self.owner = owner
-        self.landed = threading.Event()
+        self._waiting: list[Callable[[], object]] | None = []  # None: it has landed
+
+    def when_landed(self, call: Callable[[], object]) -> None:
+        """Have `call` called when it has landed, by whichever thread lands it; at once if it has. It must not raise."""
+        with _lock:
+            if self._waiting is not None:
+                self._waiting.append(call)
+                return
+        call()
+
+    def wait(self) -> None:
+        """Return when it has landed."""
+        landed = threading.Event()
+        self.when_landed(landed.set)
+        landed.wait()
 
 
 #: (location, folder, digest) -> its flight. Written under `_lock`.
@@ -51,7 +65,9 @@ def land(key: tuple[str, str, str], flight: Flight) -> None:
     with _lock:
         if _flights.get(key) is flight:
             del _flights[key]
-    flight.landed.set()
+        waiting, flight._waiting = flight._waiting or [], None
+    for call in waiting:
+        call()
 
 
 def compute_once(
@@ -80,7 +96,7 @@ def compute_once(
         if flight.owner == owner:
             return compute()
         waited()
-        flight.landed.wait()
+        flight.wait()
         found = look()
         if found is not MISSING:
             return found

@@ -902,6 +902,28 @@ def test_coroutines(memory):
     assert asyncio.iscoroutinefunction(cached.func)
 
 
+def test_coroutines_that_wait_leave_room_for_what_they_wait_for(memory):
+    """More callers than the event loop has threads, of a function that needs another cached one."""
+
+    async def inner(x):
+        await asyncio.sleep(0)
+        return x + 1
+
+    inner = memory.cache(inner)
+
+    async def outer(x):
+        CALLS.append(x)
+        return await inner(x) * 2
+
+    outer = memory.cache(outer, key=lambda x: x)
+
+    async def main():
+        return await asyncio.wait_for(asyncio.gather(*[outer(3) for _ in range(100)]), 20)
+
+    assert asyncio.run(main()) == [8] * 100
+    assert CALLS == [3]
+
+
 def test_a_coroutine_that_is_cancelled_lets_the_next_one_lead(memory):
     async def main():
         started, go_on = asyncio.Event(), asyncio.Event()
