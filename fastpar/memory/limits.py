@@ -8,11 +8,12 @@ So a scan pays for at least a tenth of the cache, and the cache exceeds its limi
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from fastpar.memory.store import Store
+from fastpar.memory.store import DESCRIPTION, Store
 
 __all__ = ["Limits", "n_bytes_of", "reduce_store"]
 
@@ -46,7 +47,9 @@ def n_bytes_of(size: int | str | None) -> int | None:
 def reduce_store(
     store: Store, bytes_limit: int | None = None, items_limit: int | None = None, age_limit: timedelta | None = None
 ) -> int:
-    """Remove entries, those unused for longest first, until the limits hold; return the bytes that remain.
+    """Remove results, those unused for longest first, until the limits hold; return the bytes that remain.
+
+    With the last result of a generation goes its description.
 
     Raises
     ------
@@ -55,7 +58,8 @@ def reduce_store(
     """
     if age_limit is not None and age_limit.total_seconds() < 0:
         raise ValueError("age_limit has to be a positive timedelta")
-    found = sorted(store.entries(), key=lambda entry: entry.used_s)
+    found = sorted((it for it in store.entries() if it.digest != DESCRIPTION), key=lambda entry: entry.used_s)
+    n_left = Counter(entry.folder for entry in found)
     n_bytes, n_items = sum(entry.n_bytes for entry in found), len(found)
     oldest_s = float("-inf") if age_limit is None else time.time() - age_limit.total_seconds()
     for entry in found:
@@ -65,6 +69,9 @@ def reduce_store(
         store.remove(entry.folder, entry.digest)
         n_bytes -= entry.n_bytes
         n_items -= 1
+        n_left[entry.folder] -= 1
+        if not n_left[entry.folder]:
+            store.remove(entry.folder, DESCRIPTION)
     return n_bytes
 
 

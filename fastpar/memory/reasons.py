@@ -10,12 +10,9 @@ from typing import Any
 from fastpar.memory import entries
 from fastpar.memory.arguments import Arguments
 from fastpar.memory.identity import Identity
-from fastpar.memory.store import Store
+from fastpar.memory.store import DESCRIPTION, Store
 
-__all__ = ["DESCRIPTION", "Explanation", "explain_call", "note_generation"]
-
-#: In place of a digest of arguments: the entry that tells what makes a generation.
-DESCRIPTION = "0" * 32
+__all__ = ["Explanation", "explain_call", "note_generation"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
-__all__ = ["Entry", "Store"]
+__all__ = ["DESCRIPTION", "Entry", "Store"]
+
+#: In place of a digest of arguments: the entry that tells what makes a generation (reasons.py). It is no result.
+DESCRIPTION = "0" * 32
 
 
 class Entry(NamedTuple):

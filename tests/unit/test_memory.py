@@ -620,6 +620,11 @@ def test_reduce_size_keeps_what_was_used_last(memory):
     memory.reduce_size(items_limit=3)
     memory.reduce_size(age_limit=datetime.timedelta(seconds=991.5))
     assert [i for i in range(10) if cached.check_call_in_cache(i)] == [9]
+    memory.reduce_size(items_limit=1)
+    assert cached.check_call_in_cache(9), "the description of the function is no result"
+    assert memory.check().n_entries == 2
+    memory.reduce_size(items_limit=0)
+    assert memory.check().n_entries == 0, "with the last result goes the description"
     memory.reduce_size()
     with pytest.raises(ValueError, match="positive"):
         memory.reduce_size(age_limit=datetime.timedelta(-1))
@@ -873,7 +878,7 @@ def exercise(memory):
     arrays.clear()
     assert not arrays.check_call_in_cache(100_000)
     memory.reduce_size(items_limit=1)
-    assert memory.check().n_entries == 1
+    assert memory.check().n_entries == 2, "one result and its description"
     memory.clear()
     assert memory.check().n_entries == 0
     cached(1)
