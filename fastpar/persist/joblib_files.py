@@ -133,8 +133,7 @@ class JoblibUnpickler(_PythonUnpickler):  # type: ignore[misc]
             return super().find_class(module, name)
         if (sealed := _safe_function(module, name)) is not None:
             return sealed
-        trust.check(module, name)
-        return super().find_class(module, name)
+        return trust.find(module, name, super().find_class)
 
     def load_build(self) -> None:
         super().load_build()

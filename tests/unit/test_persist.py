@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import fractions
 import io
 import os
 import pickle
@@ -492,6 +493,20 @@ def test_untrusted_files_of_arrays_are_read(path, mode):
     found = load(path, mmap_mode=mode, trusted=False)
     for one, other in zip(found, values, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_untrusted_fractions_take_no_time(path):
+    values = [fractions.Fraction(-3, 7), fractions.Fraction(5)]
+    dump(values, path)
+    assert load(path, trusted=False) == values
+
+    class Endless:
+        def __reduce__(self):
+            return fractions.Fraction, ("1e999999999",)
+
+    dump(Endless(), path)
+    with pytest.raises(UntrustedFileError, match="Fraction"):
+        load(path, trusted=False)
 
 
 def test_an_untrusted_pickle_cannot_change_our_functions(path):
