@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastpar.errors import UnhashableError
 from fastpar.hashing import BLOCK_BYTES, Description
 
 
@@ -181,15 +182,23 @@ def polars_frame(table: Any) -> Description:
 
 def polars_series(values: Any) -> Description:
     """A series by name, dtype and values, however they are chunked."""
-    kind = values.dtype
-    if kind.is_numeric() and not kind.is_decimal() and values.null_count() == 0:
-        return "polars series", (values.name, str(kind), np.asarray(values.to_numpy())), None
-    return "polars series", (values.name, str(kind), values.to_list()), None
+    kind = str(values.dtype)
+    if kind in _NUMPY_HAS and values.null_count() == 0:
+        return "polars series", (values.name, kind, np.asarray(values.to_numpy())), None
+    return "polars series", (values.name, kind, values.to_list()), None
+
+
+_NUMPY_HAS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)) | {"Float32", "Float64"}
 
 
 def tensor(values: Any) -> Description:
     """A dense tensor by dtype, shape and values, wherever it is stored."""
     torch: Any = sys.modules["torch"]
+    if values.layout is not torch.strided or values.is_quantized or values.is_meta:
+        raise UnhashableError(f"a {values.layout} tensor of {values.dtype} on {values.device} has no value to hash")
     plain = values.detach().cpu().resolve_conj().resolve_neg()
-    bits = plain.view(torch.int16) if plain.dtype is torch.bfloat16 else plain
-    return "tensor", (class_name(type(values)), str(values.dtype), bits.numpy()), None
+    try:
+        members = plain.numpy()
+    except TypeError:  # a dtype that NumPy does not have
+        members = plain.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return "tensor", (class_name(type(values)), str(values.dtype), tuple(values.shape), members), None
