@@ -33,6 +33,8 @@ BLOCK_HEADER_BYTES = 16
 _BLOCK = Struct("<IIQ")  # stored bytes, plain bytes, checksum of the stored bytes (seed: plain bytes)
 
 ALIGNMENT = 64  # of raw memory in a plain file: a cache line, and what any SIMD code asks for
+PAGE_BYTES = 1 << 12  # alignment of raw memory of LARGE_BYTES and more: whole pages are written and read faster
+LARGE_BYTES = 1 << 18
 PIECE_BYTES = 1 << 22  # a PICKLE record holds at most so much, so that it is verified before it is unpickled
 CHUNK_BYTES = 1 << 23  # raw memory has a checksum for each part of this size
 MAX_BLOCK_BYTES = 1 << 26  # a header that asks for more is not ours
@@ -89,9 +91,9 @@ def verify(record: Record, payload: bytes | memoryview) -> None:
         raise CorruptFileError(f"A part of the file ({record.kind.decode()}, {record.n_bytes} bytes) is damaged.")
 
 
-def padding(position: int) -> int:
-    """Zero bytes between a record's header and raw memory, which starts at a multiple of ALIGNMENT from the header."""
-    return -position % ALIGNMENT
+def padding(position: int, n_bytes: int) -> int:
+    """Zero bytes between a record's header, which ends at `position` from the file's, and n_bytes of raw memory."""
+    return -position % (ALIGNMENT if n_bytes < LARGE_BYTES else PAGE_BYTES)
 
 
 def pack_block(stored: bytes | memoryview, n_plain: int) -> bytes:

@@ -7,10 +7,12 @@ for one dump or load. An error of a thread is raised in the calling thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Generic, TypeVar
+
+from xxhash import xxh3_64
 
 from fastpar.cpu import budget
 from fastpar.persist.format import checksum
@@ -19,31 +21,93 @@ __all__ = ["Checksums", "Window"]
 
 T = TypeVar("T")
 
-#: Below this, handing a block to another thread costs more than hashing it.
-WORTH_A_THREAD = 1 << 18
+#: Blocks are handed to the other thread in lots of this size: handing over costs as much as hashing half a megabyte.
+LOT_BYTES = 1 << 23
+
+#: So many lots may wait for it; with more, it is no help.
+MAX_LOTS = 2
+
+#: What is hashed here is hashed in pieces that are still in the cache from being written or read.
+HOT_BYTES = 1 << 18
+
+#: Smaller blocks are hashed at once.
+WORTH_A_THREAD = 1 << 16
+
+Lot = list[tuple[int, memoryview]]
 
 
 class Checksums:
-    """The checksums of raw memory, in the order it was added. Owned by one thread; its blocks must not change."""
+    """The checksums of raw memory while it is written or read, in that order. Owned by one thread.
+
+    Another thread hashes what was passed, as long as it keeps up: then hashing takes no time. Where it does not,
+    because others use its CPU, the owner hashes each piece right after it was passed, from the cache.
+    """
 
     def __init__(self) -> None:
-        self._made: list[int | Future[int]] = []
+        self._made: list[int] = []
+        self._lot: Lot = []  # places in `_made`, and the blocks whose checksums belong there
+        self._lot_bytes = 0
+        self._lots: deque[tuple[Future[None], Lot]] = deque()
         self._thread: ThreadPoolExecutor | None = None
+        self._may_help = budget() > 1
 
-    def add(self, block: Any) -> None:
-        """Hash `block`, on another thread if it is large."""
-        if len(block) < WORTH_A_THREAD or budget() == 1:
-            self._made.append(checksum(block))
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1)
-        self._made.append(self._thread.submit(checksum, block))
+    def over(self, block: Any) -> Iterator[memoryview]:
+        """The pieces of a block, for the caller to write or to fill one after the other. It must not change later."""
+        view = memoryview(block)
+        if len(view) >= WORTH_A_THREAD and self._is_kept_up():
+            yield view
+            self._add_to_lot(view)
+        elif len(view) <= HOT_BYTES:
+            yield view
+            self._made.append(checksum(view))
+        else:
+            yield from self.over_blocks(view[start : start + HOT_BYTES] for start in range(0, len(view), HOT_BYTES))
 
-    def add_future(self, made: int | Future[int]) -> None:
+    def over_blocks(self, blocks: Iterable[memoryview]) -> Iterator[memoryview]:
+        """The same for memory that comes in several blocks, which may change later."""
+        stream = xxh3_64()
+        for block in blocks:
+            yield block
+            stream.update(block)
+        self._made.append(stream.intdigest())
+
+    def add(self, made: int) -> None:
+        """Add a checksum that is known."""
         self._made.append(made)
 
+    def _is_kept_up(self) -> bool:
+        while self._lots and self._lots[0][0].done():
+            self._lots.popleft()[0].result()
+        return self._may_help and len(self._lots) < MAX_LOTS
+
+    def _add_to_lot(self, block: memoryview) -> None:
+        self._lot.append((len(self._made), block))
+        self._made.append(0)
+        self._lot_bytes += len(block)
+        if self._lot_bytes >= LOT_BYTES:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1)
+        lot, self._lot, self._lot_bytes = self._lot, [], 0
+        self._lots.append((self._thread.submit(self._hash, lot), lot))
+
+    def _hash(self, lot: Lot) -> None:
+        for place, block in lot:
+            self._made[place] = checksum(block)
+
     def values(self) -> list[int]:
-        return [made if isinstance(made, int) else made.result() for made in self._made]
+        """All of them."""
+        self._hash(self._lot)
+        while self._lots:
+            job, lot = self._lots.pop()
+            if job.cancel():
+                self._hash(lot)
+            else:
+                job.result()
+        self._lot = []
+        return self._made
 
     def close(self) -> None:
         if self._thread is not None:

@@ -76,7 +76,7 @@ class PlainSource:
             raise TruncatedFileError(f"The file ends {self._position + n_bytes - self._n_left} bytes too early.")
 
     def memory(self, n_bytes: int, checksums: Checksums) -> Any:
-        self.read(fmt.padding(self._position))
+        self.read(fmt.padding(self._position, n_bytes))
         self._expect(n_bytes)
         if self._start is not None and n_bytes >= WORTH_THREADS and _preadv is not None and budget() > 1:
             into = self._read_by_threads(n_bytes, self._start + self._position, checksums)
@@ -92,8 +92,8 @@ class PlainSource:
         view = memoryview(into)
         for start in range(0, n_bytes, fmt.CHUNK_BYTES):
             chunk = view[start : start + fmt.CHUNK_BYTES]
-            read_into(self._file, chunk)
-            checksums.add(chunk)
+            for piece in checksums.over(chunk):
+                read_into(self._file, piece)
         return into
 
     def _read_unbelieved(self, n_bytes: int, checksums: Checksums) -> Any:
@@ -101,7 +101,7 @@ class PlainSource:
         into = bytearray()
         while len(into) < n_bytes:
             chunk = read_exactly(self._file, min(fmt.CHUNK_BYTES, n_bytes - len(into)))
-            checksums.add(chunk)
+            checksums.add(fmt.checksum(chunk))
             into += chunk
         return into
 
@@ -117,7 +117,7 @@ class PlainSource:
 
         with ThreadPoolExecutor(budget()) as threads:
             for made in threads.map(fill, range(0, n_bytes, fmt.CHUNK_BYTES)):
-                checksums.add_future(made)
+                checksums.add(made)
         self._file.seek(offset + n_bytes)
         return into
 
@@ -226,7 +226,7 @@ class MappedSource:
         return taken
 
     def memory(self, n_bytes: int, checksums: Checksums) -> Region:
-        self.read(fmt.padding(self._position - self._start))
+        self.read(fmt.padding(self._position - self._start, n_bytes))
         offset = self._position
         self.read(n_bytes)
         return Region(self._map, offset, n_bytes, self._mode, self._path)

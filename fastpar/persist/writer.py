@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import pack
 from typing import Any, Protocol
-
-from xxhash import xxh3_64
 
 from fastpar.persist import format as fmt
 from fastpar.persist.codecs import Codec
@@ -24,7 +22,7 @@ __all__ = ["ArrayToken", "write_object"]
 
 
 class Sink(Protocol):
-    """Where records go. `aligned`: raw memory starts at a multiple of 64 bytes, for it may be mapped."""
+    """Where records go. `aligned`: raw memory is, for it may be mapped."""
 
     aligned: bool
     position: int
@@ -116,24 +114,17 @@ class RecordWriter:
         n_bytes = memoryview(buffer).nbytes if values is None else values.nbytes
         self._sink.write(fmt.pack_record(fmt.BUFFER if values is None else fmt.ARRAY, n_bytes))
         if self._sink.aligned:
-            self._sink.write(bytes(fmt.padding(self._sink.position)))
+            self._sink.write(bytes(fmt.padding(self._sink.position, n_bytes)))
         for chunk in _raw_chunks(buffer) if values is None else _array_chunks(values):
             self._write_chunk(chunk)
 
-    def _write_chunk(self, chunk: tuple[Any, ...]) -> None:
+    def _write_chunk(self, chunk: tuple[memoryview, ...]) -> None:
         """One chunk of raw memory, in one block or several; a compressed block has a checksum of its own."""
-        if not self._sink.aligned:
-            for block in chunk:
-                self._sink.write(block)
-        elif len(chunk) == 1:
-            self._checksums.add(chunk[0])
-            self._sink.write(chunk[0])
-        else:
-            stream = xxh3_64()
-            for block in chunk:
-                stream.update(block)
-                self._sink.write(block)
-            self._checksums.add_future(stream.intdigest())
+        pieces: Iterable[memoryview] = chunk
+        if self._sink.aligned:
+            pieces = self._checksums.over(*chunk) if len(chunk) == 1 else self._checksums.over_blocks(chunk)
+        for piece in pieces:
+            self._sink.write(piece)
 
     def finish(self) -> None:
         checksums = self._checksums.values()
@@ -143,13 +134,13 @@ class RecordWriter:
         self._checksums.close()
 
 
-def _raw_chunks(buffer: pickle.PickleBuffer) -> Iterator[tuple[Any, ...]]:
+def _raw_chunks(buffer: pickle.PickleBuffer) -> Iterator[tuple[memoryview, ...]]:
     view = buffer.raw()
     for start in range(0, len(view), fmt.CHUNK_BYTES):
         yield (view[start : start + fmt.CHUNK_BYTES],)
 
 
-def _array_chunks(values: Any) -> Iterator[tuple[Any, ...]]:
+def _array_chunks(values: Any) -> Iterator[tuple[memoryview, ...]]:
     """The memory of an array in C order, in chunks of CHUNK_BYTES but for the last, each of one or more blocks."""
     from fastpar.hashing_arrays import blocks
 
@@ -162,7 +153,7 @@ def _array_chunks(values: Any) -> Iterator[tuple[Any, ...]]:
     yield from _rechunked(memoryview(block) for block in blocks(values))
 
 
-def _rechunked(blocks: Iterator[memoryview]) -> Iterator[tuple[Any, ...]]:
+def _rechunked(blocks: Iterator[memoryview]) -> Iterator[tuple[memoryview, ...]]:
     """Chunks put together from smaller blocks, which need not divide a chunk."""
     chunk: list[memoryview] = []
     filled = 0

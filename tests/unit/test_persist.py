@@ -94,6 +94,12 @@ def test_arrays_come_back(path, name, compress):
     assert found.flags.writeable
 
 
+def test_mapped_memory_is_aligned(path):
+    dump([np.arange(n, dtype="u1") for n in (3, 70, (1 << 18) - 1, 1 << 18, (1 << 18) + 1, 5)], path)
+    assert [array.offset % 4096 == 0 for array in load(path, mmap_mode="r")] == [False] * 3 + [True] * 2 + [False]
+    assert {array.ctypes.data % 64 for array in load(path, mmap_mode="r")} == {0}
+
+
 @pytest.mark.parametrize("mode", ["r", "r+", "c", "w+"])
 @pytest.mark.parametrize("name", [name for name in ARRAYS if name not in ("empty", "objects")])
 def test_arrays_are_mapped(path, name, mode):
