@@ -1,7 +1,8 @@
 """`load` reads what joblib wrote: this version of it always, older ones where their wheels can be installed.
 
 FASTPAR_JOBLIB_VERSIONS names the versions (comma separated) that are fetched with pip into a temporary folder and
-asked to write files; without a package index these tests are skipped.
+asked to write files; without a package index these tests are skipped. FASTPAR_JOBLIB_PYTHON is the interpreter that
+runs them, with a NumPy of its own: joblib before 0.15 needs Python 3.6 to 3.8. This one is the default.
 """
 
 import os
@@ -54,10 +55,10 @@ exec(VALUES_CODE, space)
 VALUES = space["VALUES"]
 
 
-def written_by(version, folder, target):
+def written_by(python, version, folder, target):
     target.mkdir()
     code = WRITE.format(folder=str(folder), version=version, values=VALUES_CODE, target=str(target))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"joblib {version} does not run here: {done.stderr.splitlines()[-1]}")
     return target
@@ -72,12 +73,13 @@ def files(request, tmp_path_factory):
     """A folder of files written by one version of joblib."""
     base = tmp_path_factory.mktemp("joblib")
     if request.param == "installed":
-        return written_by("", base, base / "files")
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(base / "lib")]
+        return written_by(sys.executable, "", base, base / "files")
+    python = os.environ.get("FASTPAR_JOBLIB_PYTHON", sys.executable)
+    install = [python, "-m", "pip", "install", "-q", "--no-deps", "--target", str(base / "lib")]
     done = subprocess.run([*install, f"joblib=={request.param}"], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"joblib {request.param} cannot be installed here")
-    return written_by(request.param, base / "lib", base / "files")
+    return written_by(python, request.param, base / "lib", base / "files")
 
 
 @pytest.mark.parametrize("kind", KINDS)
