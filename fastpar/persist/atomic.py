@@ -39,7 +39,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     part = part_path(path)
     descriptor = os.open(part, _O_FLAGS, 0o666)
     try:
-        with open(descriptor, "wb", buffering=1 << 16) as file:
+        with open(descriptor, "wb", buffering=1 << 17) as file:  # a frame of pickle and its header
             yield file
         _keep_mode(part, path)
         os.replace(part, path)
