@@ -27,6 +27,7 @@ C_SOURCES = {
     "fastpar._core.labor": C_CLOCK,
     "fastpar._core.pool": [*C_PARKING, *C_POOL],  # nowhere else: there is one pool in a process
     "fastpar._core.remote": [*C_PARKING, "fp_queue.c"],
+    "fastpar._core.segments": C_PARKING,
     "fastpar._core.slots": C_CLOCK,
     "fastpar._core.source": C_CLOCK,
     "fastpar._core.threads": C_PARKING,

@@ -1,3 +1,4 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 
@@ -30,9 +31,14 @@ cdef class Segment:
     cdef bint is_writable
     cdef public bint is_shared      # made to be written by all who have it
     cdef readonly str mode          # what this process may do with the bytes
+    cdef int generation             # of the process that its count of holders has been told of
+    cdef bint is_held_for_child     # a fork is under way, and the child has been counted
+    cdef PyObject *older            # the next in the list of all that are mapped here, under `lock`
+    cdef PyObject *newer
     cdef object __weakref__
 
     cdef int _map(self, int flags) except -1
+    cdef void _make_private(self) noexcept
 
 
 cdef class Board:

@@ -14,6 +14,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from libc.errno cimport EINTR, errno
 from libc.string cimport memcpy
 
+from fastpar._core.capi cimport fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock
+
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void *address, size_t length)
@@ -33,7 +35,12 @@ cdef enum:
     PAGE = 4096
     HEAD_BYTES = PAGE  # the bytes begin on a page of their own: mapping modes are a matter of pages
 
-cdef int n_mapped_ = 0  # written with relaxed care: a limit that is kept roughly is kept
+cdef fp_mutex lock           # for the list of the mapped segments
+cdef PyObject *newest = NULL  # its head
+cdef int n_mapped_ = 0       # and its length
+cdef int n_open_ = 0         # those that have a descriptor, written with the GIL or roughly: it is kept roughly
+cdef int generation = 0      # of this process: its parent's and one more
+fp_mutex_init(&lock)
 
 IDLE, UNPACKING, PACKING = FP_PLACE_IDLE, FP_PLACE_UNPACKING, FP_PLACE_PACKING
 
@@ -52,14 +59,39 @@ def open_memory(folder=None):
     return fd
 
 
-cdef void _count(int change) noexcept:
-    global n_mapped_
-    n_mapped_ += change
+cdef void enlist(Segment segment) noexcept:
+    global newest, n_mapped_, n_open_
+    fp_mutex_lock(&lock)
+    segment.older = newest
+    if newest != NULL:
+        (<Segment>newest).newer = <PyObject *>segment
+    newest = <PyObject *>segment
+    n_mapped_ += 1
+    n_open_ += 1
+    fp_mutex_unlock(&lock)
+
+
+cdef void delist(Segment segment) noexcept:
+    global newest, n_mapped_
+    fp_mutex_lock(&lock)
+    if segment.older != NULL:
+        (<Segment>segment.older).newer = segment.newer
+    if segment.newer != NULL:
+        (<Segment>segment.newer).older = segment.older
+    else:
+        newest = segment.older
+    n_mapped_ -= 1
+    fp_mutex_unlock(&lock)
 
 
 def n_mapped():
-    """About how many segments this process has mapped."""
+    """How many segments this process has mapped."""
     return n_mapped_
+
+
+def n_open():
+    """About how many of them have a descriptor."""
+    return n_open_
 
 
 cdef int reserve(int fd, size_t size) except -1:
@@ -86,9 +118,10 @@ cdef class Segment:
 
     def __dealloc__(self):
         if self.base != NULL:
-            fp_segment_release(<fp_segment_head *>self.base)  # the bytes may be anybody's from here on
+            delist(self)
+            if self.generation == generation:  # else it is a fork's that was not counted
+                fp_segment_release(<fp_segment_head *>self.base)  # the bytes may be anybody's from here on
             munmap(self.base, HEAD_BYTES + self.room)
-            _count(-1)
         self.give_up_fd()
 
     @staticmethod
@@ -139,7 +172,8 @@ cdef class Segment:
         if base == MAP_FAILED:
             raise OSError(errno, os.strerror(errno))
         self.base = <char *>base
-        _count(1)
+        self.generation = generation
+        enlist(self)
         return 0
 
     def protect(self, mode):
@@ -161,6 +195,11 @@ cdef class Segment:
             raise OSError(errno, os.strerror(errno))
         self.is_writable = mode != "r"
         self.mode = mode
+
+    cdef void _make_private(self) noexcept:
+        # Where there is no descriptor, or no memory to manage it with, writes are seen by the parent: nothing can be done.
+        if self.fd >= 0 and self.is_writable and not self.is_shared:
+            mmap(self.base + HEAD_BYTES, self.room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, self.fd, HEAD_BYTES)
 
     def private(self):
         """The same bytes mapped once more, for this process to write to a copy of its own."""
@@ -191,9 +230,11 @@ cdef class Segment:
 
     def give_up_fd(self):
         """Close the descriptor; the mapping stays."""
+        global n_open_
         cdef int fd = self.fd
         self.fd = -1
         if fd >= 0:
+            n_open_ -= self.base != NULL
             os.close(fd)
 
     def write(self, Py_ssize_t offset, source):
@@ -213,6 +254,51 @@ cdef class Segment:
 
     def __len__(self):
         return self.size
+
+
+def _before_fork():
+    """Count the child as a holder of everything that is mapped: it will be."""
+    cdef PyObject *each
+    fp_mutex_lock(&lock)
+    each = newest
+    while each != NULL:
+        fp_segment_hold(<fp_segment_head *>(<Segment>each).base)
+        (<Segment>each).is_held_for_child = True
+        each = (<Segment>each).older
+    fp_mutex_unlock(&lock)
+
+
+def _after_fork_in_child():
+    """Have copies of our own, as of all other memory.
+
+    What came between the counting and the fork was not counted, and is not counted down.
+    """
+    global generation
+    cdef PyObject *each = newest
+    fp_mutex_init(&lock)
+    generation += 1
+    while each != NULL:
+        if (<Segment>each).is_held_for_child:
+            (<Segment>each).is_held_for_child = False
+            (<Segment>each).generation = generation
+        (<Segment>each)._make_private()
+        each = (<Segment>each).older
+
+
+def _after_fork_in_parent():
+    """Forget that a fork was under way."""
+    cdef PyObject *each
+    fp_mutex_lock(&lock)
+    each = newest
+    while each != NULL:
+        (<Segment>each).is_held_for_child = False
+        each = (<Segment>each).older
+    fp_mutex_unlock(&lock)
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_child=_after_fork_in_child, after_in_parent=_after_fork_in_parent
+)
 
 
 cdef class Board:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fastpar import Parallel, delayed
+from fastpar.engines.processes import packing
 from fastpar.engines.processes.engine import POOL
 
 
@@ -289,6 +290,53 @@ def test_a_forked_child_has_workers_of_its_own():
     assert parallel()([delayed(square)(3)] * 2) == [9, 9]
 
 
+def in_a_fork(act):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        act()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_forked_child_has_results_of_its_own():
+    """What it writes is not seen here; and what it lets go of is not taken for free, while we have it."""
+    fulls = [parallel()(delayed(np.full)(300_000, float(i)) for i in range(4))]
+
+    def let_go():
+        fulls[0][0][:] = -1
+        fulls.clear()
+        gc.collect()
+
+    in_a_fork(let_go)
+    for value in range(3):
+        parallel()(delayed(np.full)(300_000, -2.0) for _ in range(4))
+        assert [set(result) for result in fulls[0]] == [{0.0}, {1.0}, {2.0}, {3.0}], value
+
+
+def test_a_forked_child_keeps_what_its_parent_lets_go_of():
+    results = parallel()(delayed(np.full)(300_000, float(i)) for i in range(2))
+    ours, theirs = os.pipe()
+
+    def look(results=results):
+        os.read(ours, 1)
+        os._exit(not all((result == i).all() for i, result in enumerate(results)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        look()
+    look = results = None
+    for _ in range(3):
+        parallel()(delayed(np.full)(300_000, -2.0) for _ in range(4))
+    os.write(theirs, b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(ours)
+    os.close(theirs)
+
+
 PARENT = """
 import os, sys, time, numpy as np
 from fastpar import Parallel, delayed
@@ -400,10 +448,11 @@ def test_a_subprocess_of_a_task_keeps_nothing_alive():
     assert parallel()([delayed(start)()] * 2) == ["5\n"] * 2
 
 
-def test_no_descriptor_is_kept_by_results():
-    results = parallel()(delayed(np.zeros)(200_000) for _ in range(40))
+def test_results_keep_few_descriptors(monkeypatch):
+    monkeypatch.setattr(packing, "MAX_OPEN", 50)
+    results = parallel()(delayed(np.zeros)(200_000) for _ in range(60))
     n_fds = len(os.listdir("/proc/self/fd"))
-    more = parallel()(delayed(np.zeros)(200_000) for _ in range(40))
+    more = parallel()(delayed(np.zeros)(200_000) for _ in range(60))
     assert len(os.listdir("/proc/self/fd")) <= n_fds + 2
     del results, more
     gc.collect()

@@ -10,7 +10,7 @@ import _pickle as pickle  # the C half: the other takes milliseconds to import
 import marshal
 
 from fastpar._core.channel import MAX_BODY, MAX_FDS
-from fastpar._core.segments import Segment, n_mapped
+from fastpar._core.segments import Segment, n_mapped, n_open
 from fastpar.engines.processes.places import make_segment
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -26,6 +26,8 @@ OWN_BYTES = 1 << 20
 MAX_IN_STOCK = 64
 #: With more mappings than this (the kernel allows 65,530), what arrives is copied into ordinary memory.
 MAX_MAPPED = 4_096
+#: So many segments keep their descriptors: a child that the user forks has copies of its own of these (D-081).
+MAX_OPEN = 128
 #: Room in a message for what is not the pickle.
 MARGIN = 4_096
 ALIGNMENT = 64
@@ -202,9 +204,12 @@ def _n_own(table: Any, fds: list[int], common_bytes: int) -> int:
 
 
 def _settled(segment: Segment) -> Any:
-    """The segment without a descriptor; or, where there are very many, an ordinary copy of it."""
-    segment.give_up_fd()
-    return bytearray(segment) if n_mapped() > MAX_MAPPED else segment
+    """The segment without a descriptor, but for some; or, where there are very many, an ordinary copy of it."""
+    if n_mapped() > MAX_MAPPED:
+        return bytearray(segment)
+    if n_open() > MAX_OPEN:
+        segment.give_up_fd()
+    return segment
 
 
 def _close(fd: int) -> None:
