@@ -133,11 +133,14 @@ def columns(Batch batch):
     return <object>function, tuple(table)
 
 
+cdef enum:
+    LARGE = 1 << 15  # OUT_OF_BAND_BYTES: from here on text and bytes are not sent again and again
+
 cdef set ATOMS = {int, float, complex, bool, str, bytes, type(None)}
 
 
 def is_plain(tuple columns):
-    """Whether the columns hold numbers, text and None only: nothing that needs a pickler of ours."""
+    """Whether the columns hold numbers, short text and None only: nothing that needs a pickler of ours."""
     cdef Py_ssize_t i
     cdef tuple column
     for column in columns:
@@ -145,6 +148,8 @@ def is_plain(tuple columns):
         for i in range(PyTuple_GET_SIZE(column)):
             kind = type(<object>PyTuple_GET_ITEM(column, i))
             if kind is not previous and kind not in ATOMS:
+                return False
+            if (kind is str or kind is bytes) and len(<object>PyTuple_GET_ITEM(column, i)) >= LARGE:
                 return False
             previous = kind
     return True

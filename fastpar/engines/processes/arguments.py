@@ -7,6 +7,7 @@ the segments in, and `load_array`, which the pickle calls, makes arrays over the
 from __future__ import annotations
 
 import _pickle as pickle  # the C half: the other takes milliseconds to import
+import itertools
 import os
 import sys
 import weakref
@@ -33,15 +34,25 @@ MAX_STORED = 200
 received: dict[Any, Any] = {}
 
 
+#: What the worker knows by a number (`repertoire`): functions, and constants.
+repertoire: dict[int, Any] = {}
+
+
+def recall(number: int) -> Any:
+    """A constant that has come before."""
+    return repertoire[number]
+
+
 def receive(number: int, fd: int, size: int) -> None:
     """Take a segment in."""
     received[number] = Segment.attach(fd, size)
 
 
 def forget(numbers: list[int]) -> None:
-    """Let go of segments that the parent will not refer to any more."""
+    """Let go of what the parent will not refer to any more."""
     for number in numbers:
         received.pop(number, None)
+        repertoire.pop(number, None)
 
 
 def load_array(
@@ -210,9 +221,9 @@ class Arrays:
         self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
         self.segments: dict[int, Segment] = {}
         self._copies: dict[int, Copy] = {}  # those of them that are the warehouse's
-        self._gone: list[int] = []  # numbers whose array has gone; appended by whoever drops the array
+        self.gone: list[int] = []  # numbers whose array or function has gone; appended by whoever drops it
         self._n_buried = 0
-        self._n = 0
+        self.numbers = itertools.count()
         self.mentioned: dict[int, None] = {}  # numbers in the pickle that is being made
         self._modules: list[str] = []  # that `_reducers` are for
         self._reducers: Reducers | None = None
@@ -264,20 +275,19 @@ class Arrays:
     def _number(self, owner: Any, segment: Segment | None) -> int:
         entry = self._numbers.get(id(owner))
         if entry is None or entry[0]() is not owner:
-            number = self._n
-            self._n += 1
+            number = next(self.numbers)
             if segment is None:
                 copy = self._copies[number] = self._warehouse.store(owner, is_private=self._mode == "r+")
                 segment = copy.segment
             self.segments[number] = segment
-            entry = weakref.ref(owner, lambda _, gone=self._gone, number=number: gone.append(number)), number  # type: ignore[misc]
+            entry = weakref.ref(owner, lambda _, gone=self.gone, number=number: gone.append(number)), number  # type: ignore[misc]
             self._numbers[id(owner)] = entry
         self.mentioned[entry[1]] = None
         return entry[1]
 
     def forgotten_since(self, n: int) -> list[int]:
-        """Numbers of arrays that have gone, but for the first n of them. Their segments may be used again."""
-        gone = self._gone
+        """Numbers of what has gone, but for the first n of them. Segments of arrays may be used again."""
+        gone = self.gone
         while self._n_buried < len(gone):
             self._let_go(gone[self._n_buried])
             self._n_buried += 1

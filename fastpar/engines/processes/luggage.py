@@ -1,24 +1,20 @@
-"""What a call sends to workers: its batches, and with them each function, once per worker.
-
-A function is known by its identity and has a number for as long as it lives. Owner: the call's thread.
-"""
+"""What a call sends to workers: its batches, and with them what they do not have yet. Owner: the call's thread."""
 
 from __future__ import annotations
 
 import _pickle as pickle  # the C half: the other takes milliseconds to import
-import weakref
-from types import MethodType
 
 from fastpar._core.remote import columns, is_plain
 from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
 from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
+from fastpar.engines.processes.repertoire import Repertoire
 from fastpar.engines.processes.settings import pickled
 from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from fastpar._core.tasks import Batch
@@ -46,8 +42,7 @@ class Luggage:
     def __init__(self, arrays: Arrays, folder: str | None) -> None:
         self._arrays = arrays
         self._stock = Stock(STOCK_BYTES, folder)
-        self._functions: dict[Any, tuple[Any, int, Any]] = {}  # by identity: a (weak) reference, number, pickle
-        self._n = 0
+        self._repertoire = Repertoire(arrays)
         self.is_heavy = False  # workers keep more of this call than they should when it is over
 
     def pack(self, batch: Batch, worker: Worker) -> Parcel:
@@ -62,9 +57,17 @@ class Luggage:
             content: Any = (self._number(function, worker, new), values, None, forgotten)
             if not new and not forgotten and is_plain(values):
                 return pack(pickle.dumps(content, PROTOCOL), (), self._stock)
+            content = (content[0], tuple(self._lighten(column, worker, new) for column in values), None, forgotten)
         else:
             tasks = [batch[place] for place in range(len(batch))]
-            named = [(self._number(task[0], worker, new), task[1], task[2]) for task in tasks]
+            named = [
+                (
+                    self._number(function, worker, new),
+                    self._lighten(args, worker, new),
+                    dict(zip(kwargs, self._lighten(kwargs.values(), worker, new), strict=True)),
+                )
+                for function, args, kwargs in tasks
+            ]
             content = (None, None, named, forgotten)
         pickled, buffers = dumps(content, arrays.reducers)
         if new:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
@@ -78,9 +81,15 @@ class Luggage:
         parcel.brings_functions = bool(new)
         worker.functions.update(new)  # not before: what cannot be pickled raises
         worker.arrays.difference_update(forgotten)
+        worker.functions.difference_update(forgotten)
         worker.arrays.update(missing)
         worker.n_forgotten += len(forgotten)
         return parcel
+
+    def _lighten(self, values: Iterable[Any], worker: Worker, new: dict[int, tuple[int, Any, Any]]) -> tuple[Any, ...]:
+        """Arguments, with a number in the place of each large constant that has come before."""
+        lighten = self._repertoire.lighten
+        return tuple([lighten(value, lambda constant: self._number(constant, worker, new)) for value in values])
 
     def pack_settings(self, settings: Settings) -> Parcel:
         """What a worker has to know before its first batch."""
@@ -91,30 +100,20 @@ class Luggage:
         for segment in parcel.own_segments:
             self._stock.give(segment)
 
-    def _number(self, function: Any, worker: Worker, new: dict[int, tuple[int, Any, Any]]) -> int:
-        """The number of a function; its pickle goes to `new` if the worker does not have it."""
-        key = (id(function.__self__), id(function.__func__)) if type(function) is MethodType else id(function)
-        entry = self._functions.get(key)
-        if entry is None or not _is_same(entry[0], function):
-            self._n += 1
-            source = dumps(function, self._arrays.reducers)
-            entry = self._functions[key] = _reference(function), self._n, source
-        number = entry[1]
+    def close(self) -> None:
+        """Keep nothing."""
+        self._repertoire.close()
+
+    def _number(self, thing: Any, worker: Worker, new: dict[int, tuple[int, Any, Any]]) -> int:
+        """The number of a function or constant; its pickle goes to `new` if the worker does not have it."""
+        entry = self._repertoire.find(thing)
+        number = entry.number
         if number not in worker.functions and number not in new:
-            pickled, buffers = entry[2]
-            self.is_heavy = self.is_heavy or bool(buffers) or len(pickled) > OUT_OF_BAND_BYTES or number > MAX_LIGHT
+            pickled, buffers = entry.source
+            is_large = bool(buffers) or len(pickled) > OUT_OF_BAND_BYTES
+            self.is_heavy = self.is_heavy or is_large or len(worker.functions) > MAX_LIGHT
             new[number] = number, pickle.PickleBuffer(pickled), buffers
         return number
-
-
-def _reference(function: Any) -> Any:
-    """What a function is known again by: weak where that can be, so that it may go."""
-    if type(function) is MethodType:
-        return function  # made anew for each task: kept, and with it its object
-    try:
-        return weakref.ref(function)
-    except TypeError:
-        return function
 
 
 def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
@@ -125,14 +124,6 @@ def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuf
         return False
 
     return keep_aside
-
-
-def _is_same(kept: Any, function: Any) -> bool:
-    if isinstance(kept, weakref.ref):
-        return kept() is function
-    if type(function) is MethodType and type(kept) is MethodType:
-        return kept.__self__ is function.__self__ and kept.__func__ is function.__func__
-    return kept is function
 
 
 def explain(task: tuple[Any, tuple[Any, ...], dict[str, Any]], reason: BaseException) -> BaseException:

@@ -46,7 +46,7 @@ class Worker:
         self._poller = Poller()
         self._stock = Stock(STOCK_BYTES)
         self._call = -1
-        self._functions: dict[int, Any] = {}
+        self._functions = arguments.repertoire
         self.leftover: BaseException | None = None  # what an initializer raised
 
     def serve(self) -> int:

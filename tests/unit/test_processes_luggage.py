@@ -1,0 +1,167 @@
+"""What travels to workers, and how often: functions, closures, constants, arrays."""
+
+import gc
+import weakref
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fastpar import Parallel, delayed
+from fastpar.engines.processes import luggage as luggage_module
+from fastpar.engines.processes.arguments import Arrays
+from fastpar.engines.processes.repertoire import MAX_STRONG, Repertoire
+from fastpar.engines.processes.warehouse import Warehouse
+
+
+def parallel(n_jobs=2, **options):
+    return Parallel(n_jobs, "processes", **options)
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The bytes of each parcel that is packed in this process."""
+    sizes = []
+    pack = luggage_module.pack
+
+    def weigh(pickled, buffers, stock, attachments=()):
+        parcel = pack(pickled, buffers, stock, attachments)
+        sizes.append(len(pickled) + sum(buffer.raw().nbytes for buffer in buffers))
+        return parcel
+
+    monkeypatch.setattr(luggage_module, "pack", weigh)
+    return sizes
+
+
+MB = 1 << 20
+
+
+def test_a_closure_goes_once_to_each_worker(sent):
+    ballast = list(range(4_000_000))  # 10 MB and more of pickle
+
+    def pick(i):
+        return ballast[i]
+
+    assert parallel()(delayed(pick)(i) for i in range(10_000)) == ballast[:10_000]
+    large = [size for size in sent if size > MB]
+    assert 1 <= len(large) <= 2
+    assert sum(sent) < 2 * max(large) + 2 * MB
+
+
+@pytest.mark.parametrize("make", [partial, lambda function, ballast: Holder(ballast).length, lambda _, b: b.__len__])
+def test_partials_and_methods_go_once_to_each_worker(sent, make):
+    function = make(length, b"x" * MB)
+    found = parallel(batch_size=1)(delayed(function)() for _ in range(50))
+    assert found == [MB] * 50
+    assert sum(size > MB // 2 for size in sent) <= 2
+
+
+def length(value):
+    return len(value)
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+    def length(self):
+        return len(self.value)
+
+
+@pytest.mark.parametrize("constant", [b"x" * MB, "x" * MB])
+@pytest.mark.parametrize("batch_size", [1, "auto"])
+def test_a_large_constant_goes_once_to_each_worker(sent, constant, batch_size):
+    found = parallel(batch_size=batch_size)(delayed(length_and)(constant, i, other=constant) for i in range(300))
+    assert found == [(MB, i, MB) for i in range(300)]
+    assert sum(size // (MB // 2) for size in sent) // 2 <= 4  # the first time, and as a constant to each worker
+
+
+def length_and(value, i, other):
+    return len(value), i, len(other)
+
+
+def test_a_list_that_changes_between_tasks_arrives_as_it_is(sent):
+    growing = []
+
+    def tasks():
+        for i in range(50):
+            growing.append(i)
+            yield delayed(len)(growing)
+
+    assert parallel(batch_size=1, pre_dispatch=1)(tasks()) == list(range(1, 51))
+
+
+def test_functions_that_are_gone_are_forgotten_on_both_sides():
+    """Each of 60 lambdas brings 5 MB; neither side has more than a few of them at a time."""
+
+    def make(i):
+        ballast = np.full(5 * MB // 8, i).tobytes()
+        return lambda: (ballast[0], n_known())
+
+    found = parallel(batch_size=1)(delayed(make(i))() for i in range(60))
+    assert [first for first, _ in found] == list(range(60))
+    assert max(known for _, known in found) < 12
+
+
+def n_known():
+    from fastpar.engines.processes.arguments import repertoire
+
+    return len(repertoire)
+
+
+@pytest.fixture
+def arrays():
+    arrays = Arrays(Warehouse(0), 1_000_000, "r")
+    yield arrays
+    arrays.close()
+
+
+def test_a_number_ends_with_its_function(arrays):
+    known = Repertoire(arrays)
+
+    def function():
+        pass
+
+    number = known.find(function).number
+    assert known.find(function).number == number
+    function = None
+    gc.collect()
+    assert arrays.gone == [number]
+    assert not known._entries
+
+
+def test_methods_are_found_again_and_end_with_their_object(arrays):
+    known = Repertoire(arrays)
+    holder = Holder(b"a")
+    gone = weakref.ref(holder)
+    number = known.find(holder.length).number
+    assert known.find(holder.length).number == number
+    assert known.find(Holder(b"a").length).number != number
+    del holder
+    gc.collect()
+    assert gone() is None
+    assert number in arrays.gone
+
+
+def test_few_things_are_kept_alive(arrays):
+    known = Repertoire(arrays)
+    methods = [bytes([i]).__len__ for i in range(3 * MAX_STRONG)]
+    numbers = [known.find(str(i) * 40_000).number for i in range(3 * MAX_STRONG)]
+    assert len(known._entries) == MAX_STRONG
+    assert arrays.gone == numbers[:-MAX_STRONG]
+    assert len({known.find(method).number for method in methods}) == len(methods)
+    known.close()
+
+
+def test_what_came_once_is_no_constant_yet(arrays):
+    known, mentioned = Repertoire(arrays), []
+
+    def mention(value):
+        mentioned.append(value)
+        return 7
+
+    large, small = "x" * 100_000, "x" * 10
+    assert known.lighten(large, mention) is large
+    assert known.lighten(large, mention).number == 7
+    assert known.lighten(small, mention) is known.lighten(small, mention) is small
+    assert mentioned == [large]
