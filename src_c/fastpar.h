@@ -34,6 +34,8 @@ typedef enum fp_outcome {
     FP_INVALID,   /* an argument is wrong; nothing was done */
 } fp_outcome;
 
+/* Which pieces a loop is cut into; each is run by one thread. A long one is handed to its kernel in slices of about 20 us,
+ * so that a failure elsewhere, a stop token and `poll` are heeded in time. */
 typedef enum fp_schedule {
     FP_AUTO,    /* pieces of about 20 us, measured as the loop runs, smaller towards its end */
     FP_STATIC,  /* one piece a thread, all of a size */
@@ -63,7 +65,7 @@ typedef struct fp_scratch {
 typedef struct fp_options {
     uint32_t n_threads;     /* at most so many work on this loop, the caller included; 0: fp_thread_limit() */
     fp_schedule schedule;
-    int64_t grain;          /* least number of indices in a piece; 0: 1 */
+    int64_t grain;          /* least number of indices that a kernel is called with, but at the end; 0: 1 */
     fp_stop *stop;          /* looked at between pieces */
     int (*poll)(void *);    /* called by the calling thread about every 50 ms; not 0 stops the loop */
     void *poll_context;

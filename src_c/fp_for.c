@@ -82,10 +82,13 @@ static void schedule(struct fp_loop *loop, int64_t n)
     const fp_options *options = loop->options;
     uint32_t n_threads = options->n_threads > 0 ? options->n_threads : fp_thread_limit();
     loop->n_threads = n_threads < FP_MAX_THREADS + 1 ? n_threads : FP_MAX_THREADS + 1;
-    loop->units = options->schedule == FP_STATIC ? units_for(n, loop->n_threads) : units_of(n, options->grain);
+    bool is_static = options->schedule == FP_STATIC;
+    loop->units = is_static ? units_for(n, loop->n_threads) : units_of(n, options->grain);
+    loop->grain = !is_static ? loop->units.size : options->grain > 1 ? options->grain : 1;
     loop->max_members = loop->units.n_units < loop->n_threads ? loop->units.n_units : loop->n_threads;
     loop->pace = options->schedule == FP_AUTO ? FP_PACE_TIMED
                : options->schedule == FP_GUIDED ? FP_PACE_FRACTION
+               : is_static                      ? FP_PACE_SHARE
                                                 : FP_PACE_UNIT;
 }
 

@@ -13,6 +13,7 @@ enum {
     SHARE_NS = 4000,        /* left over for that many ns: worth a helper that is awake */
     WAKE_NS = 30000,        /* worth one that must be woken: a system call here, and tens of us until it comes */
     WAIT_SPIN_NS = 30000,   /* a member ends its piece before that, mostly */
+    MOST_SPIN_NS = 1000000, /* and if the pieces are long, waiting awake is worth this much to save a wake-up */
     POLL_NS = 50000000,
     RELAXES_A_CLOCK = 16,
     FRACTION = 4,
@@ -28,12 +29,12 @@ struct part {
     fp_place *place;      /* NULL while a caller is alone */
     fp_member *member;    /* NULL while a caller is alone and needs no scratch */
     uint32_t number;      /* 0: the caller */
-    uint32_t piece;       /* units of the next piece, if they last as long as the ones before */
-    uint32_t least_piece; /* units of LEAST_PIECE_NS */
+    uint32_t piece;       /* grains of PIECE_NS, if they last as long as the ones before */
+    uint32_t least_piece; /* grains of LEAST_PIECE_NS */
     bool has_ticket;      /* it posted one, which may have been taken meanwhile */
     uint64_t now_ns;      /* when its last piece ended */
     uint64_t spent_ns;    /* in pieces, so far */
-    uint32_t n_spent;     /* units in them */
+    uint64_t n_spent;     /* grains in them */
     uint64_t poll_ns;     /* the caller's: when to poll next */
 };
 
@@ -99,6 +100,7 @@ static uint32_t piece_of(const struct part *part, uint32_t n_left)
     uint32_t fraction = at_least_1(n_left / FRACTION);
     switch (part->loop->pace) {
     case FP_PACE_UNIT:
+    case FP_PACE_SHARE:
         return 1;
     case FP_PACE_FRACTION:
         return fraction;
@@ -119,12 +121,12 @@ static void learn(struct part *part, uint32_t n, uint64_t took_ns)
     part->least_piece = at_least_1(least < most ? least : most);
 }
 
-static void run_piece(const struct part *part, uint32_t first, uint32_t n)
+static void run_range(const struct part *part, int64_t begin, int64_t end)
 {
     struct fp_loop *loop = part->loop;
     fp_chunk chunk = {
-        .begin = fp_units_begin(&loop->units, first),
-        .end = fp_units_begin(&loop->units, first + n),
+        .begin = begin,
+        .end = end,
         .scratch = part->member != NULL ? part->member->scratch : NULL,
         .member = part->number,
     };
@@ -133,7 +135,7 @@ static void run_piece(const struct part *part, uint32_t first, uint32_t n)
         stop(loop, FP_FAILED, &(fp_failure){chunk.begin, code});
 }
 
-/* Between two pieces: what the last one took, and what the outside wants. */
+/* Between two pieces: what the last one took, of so many grains, and what the outside wants. */
 static void pause(struct part *part, uint32_t n)
 {
     uint64_t before_ns = part->now_ns;
@@ -142,6 +144,25 @@ static void pause(struct part *part, uint32_t n)
     part->n_spent += n;
     learn(part, n, part->now_ns - before_ns);
     look_around(part);
+}
+
+/* Runs units in one piece. A piece that the schedule made long is cut into slices, so that a failure elsewhere and whoever
+ * wants the loop to stop are heeded in time; nobody can take any of them away. How many grains the last slice had. */
+static uint32_t run_piece(struct part *part, uint32_t first, uint32_t n)
+{
+    const struct fp_loop *loop = part->loop;
+    int64_t begin = fp_units_begin(&loop->units, first), end = fp_units_begin(&loop->units, first + n);
+    bool is_long = loop->pace == FP_PACE_SHARE || loop->pace == FP_PACE_FRACTION;
+    while (is_long && (end - begin) / loop->grain > part->piece) {
+        uint32_t n_grains = part->piece;
+        run_range(part, begin, begin + n_grains * loop->grain);
+        begin += n_grains * loop->grain;
+        pause(part, n_grains);
+        if (is_stopped(loop))
+            return 0;
+    }
+    run_range(part, begin, end);
+    return at_least_1((uint64_t)((end - begin) / loop->grain));
 }
 
 /* ----------------------------------------------------------------------------------------------------- scratch */
@@ -268,8 +289,7 @@ static void take_part(struct part *part)
             continue;
         if (n < fp_span_n(seen) || largest_span(loop) != NULL) /* before a piece that may take for ever */
             invite(part);
-        run_piece(part, seen.begin, n);
-        pause(part, n);
+        pause(part, run_piece(part, seen.begin, n));
     }
     uninvite(part);
 }
@@ -318,22 +338,29 @@ static bool help(struct fp_loop *loop, const fp_wish *wish)
     return true;
 }
 
-/* Waits awake, for as long as a piece may take. */
-static bool spin_until_left(struct part *part, const fp_wish *wish)
+/* How long to wait awake: for as long as a piece may take, or half as long again as the loop has taken until now. */
+static uint64_t spin_ns(const struct part *part)
+{
+    uint64_t half_ns = part->spent_ns / 2 < MOST_SPIN_NS ? part->spent_ns / 2 : MOST_SPIN_NS;
+    return half_ns > WAIT_SPIN_NS ? half_ns : WAIT_SPIN_NS;
+}
+
+/* Waits awake; whoever else could use this CPU is let through before long. */
+static void spin_until_left(struct part *part, const fp_wish *wish)
 {
     struct fp_loop *loop = part->loop;
-    uint64_t end_ns = part->now_ns + WAIT_SPIN_NS;
+    uint64_t begin_ns = part->now_ns, end_ns = begin_ns + spin_ns(part);
     for (uint64_t i = 1; !all_left(loop); i++) {
         if (i % RELAXES_A_CLOCK != 0) {
             fp_os_relax();
-            continue;
+        } else if (!help(loop, wish)) {
+            uint64_t now_ns = fp_os_clock_ns();
+            if (now_ns >= end_ns)
+                break;
+            if (now_ns >= begin_ns + WAIT_SPIN_NS)
+                fp_os_yield();
         }
-        if (help(loop, wish))
-            end_ns = fp_os_clock_ns() + WAIT_SPIN_NS;
-        else if (fp_os_clock_ns() >= end_ns)
-            return false;
     }
-    return true;
 }
 
 static void park(struct part *part, const fp_wish *wish)
@@ -359,7 +386,8 @@ static void wait_for_members(struct part *part)
 {
     struct fp_loop *loop = part->loop;
     fp_wish wish = {loop, (uintptr_t)loop->root, loop->depth};
-    while (!all_left(loop) && !spin_until_left(part, &wish))
+    spin_until_left(part, &wish);
+    while (!all_left(loop))
         park(part, &wish);
 }
 
@@ -394,6 +422,12 @@ static void close(struct fp_loop *loop)
         fp_place_release(loop->place);
 }
 
+/* What an index has taken, as far as this member has seen. */
+static double index_ns(const struct part *part)
+{
+    return (double)part->spent_ns / (double)part->n_spent / (double)part->loop->grain;
+}
+
 /* Is the rest worth a helper? Few know what it will take: what was done says it, or the loop before. */
 static bool is_worth_sharing(const struct fp_loop *loop, double left_ns)
 {
@@ -418,13 +452,13 @@ static fp_span run_alone(struct part *part, fp_span span, bool may_share)
     struct fp_loop *loop = part->loop;
     while (fp_span_n(span) > 0 && !is_stopped(loop)) {
         uint32_t n = piece_alone(part, fp_span_n(span), may_share);
-        run_piece(part, span.begin, n);
+        uint32_t n_grains = run_piece(part, span.begin, n);
         span.begin += n;
         if (fp_span_n(span) == 0)
             break;
-        pause(part, n);
-        if (may_share && part->spent_ns >= ALONE_NS &&
-            is_worth_sharing(loop, (double)part->spent_ns / part->n_spent * fp_span_n(span)))
+        pause(part, n_grains);
+        int64_t n_left = loop->units.n - fp_units_begin(&loop->units, span.begin);
+        if (may_share && part->spent_ns >= ALONE_NS && is_worth_sharing(loop, index_ns(part) * (double)n_left))
             break;
     }
     return span;
@@ -456,17 +490,16 @@ static void run_as_caller(struct part *part)
         run_alone(part, span, false /* may_share */);
 }
 
-/* For the next loop of the same kernel: what an index took, as far as the caller has seen. */
+/* For the next loop of the same kernel. */
 static void remember(const struct part *part)
 {
-    const fp_units *units = &part->loop->units;
     if (part->n_spent > 0)
-        fp_hint_store(part->loop->key, (double)part->spent_ns / part->n_spent * units->n_units / (double)units->n);
+        fp_hint_store(part->loop->key, index_ns(part));
 }
 
 void fp_loop_run(struct fp_loop *loop)
 {
-    bool is_timed = loop->units.n_units > 1; /* else there is nothing to decide */
+    bool is_timed = loop->units.n > loop->grain; /* else there is nothing to decide */
     struct part part = {.loop = loop, .piece = 1, .least_piece = 1, .now_ns = is_timed ? fp_os_clock_ns() : 0};
     part.poll_ns = part.now_ns + POLL_NS;
     loop->parent = current;

@@ -12,7 +12,8 @@
 
 /* How long a piece may be, in units. */
 typedef enum fp_pace {
-    FP_PACE_UNIT,     /* one */
+    FP_PACE_UNIT,     /* one, of a grain */
+    FP_PACE_SHARE,    /* one, of as many grains as a member's share has */
     FP_PACE_FRACTION, /* a quarter of what the member has left */
     FP_PACE_TIMED,    /* about 20 us, by what the pieces before took, and no more than a quarter unless that is tiny */
 } fp_pace;
@@ -34,6 +35,7 @@ struct fp_loop {
     const struct fp_loop *root;
     size_t depth;
     fp_units units;
+    int64_t grain;        /* a kernel is never called with fewer indices, but at the end of a range */
     fp_pace pace;
     uint32_t n_threads;   /* what it was allowed */
     uint32_t max_members; /* the same, or one for each unit */
@@ -52,7 +54,7 @@ struct fp_loop {
 };
 
 /* Runs the loop to its end; `outcome` and `failure` say which. The caller has set pool, body, context, options, key, units,
- * pace, n_threads and max_members, and zeroed the rest. */
+ * grain, pace, n_threads and max_members, and zeroed the rest. */
 void fp_loop_run(struct fp_loop *loop);
 
 /* What the calling thread is in; NULL: no loop. */

@@ -308,8 +308,7 @@ static void work(void *argument)
     fp_ticket ticket;
     here = place;
     while (await_ticket(place, &ticket)) {
-        if (!fp_sleep_take(&place->pool->sleep))
-            fp_pool_start_worker(place->pool);
+        fp_sleep_take(&place->pool->sleep);
         fp_loop_help(ticket.loop, place);
         fp_sleep_search(&place->pool->sleep);
     }

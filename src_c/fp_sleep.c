@@ -39,6 +39,12 @@ fp_sleep_counts fp_sleep_glance(const fp_sleep *sleep)
     return unpack(fp_u64_load_relaxed(&sleep->counts)); /* relaxed: whoever acts on it makes a step that is not */
 }
 
+/* The right side of (IV). */
+static bool have_searchers(fp_sleep_counts now)
+{
+    return now.n_tickets <= now.n_searching;
+}
+
 static void list_locked(fp_sleeper **list, fp_sleeper *sleeper)
 {
     sleeper->next = *list;
@@ -54,13 +60,13 @@ static void unlist_locked(fp_sleeper **list, fp_sleeper *sleeper)
     sleeper->is_listed = false;
 }
 
-/* (Z2) If there are tickets and nobody searches, makes a searcher of one who sleeps. False: nobody sleeps either. */
+/* (Z2) If there are more tickets than searchers, makes a searcher of one who sleeps. False: nobody sleeps. */
 static bool call_searcher(fp_sleep *sleep)
 {
     uint64_t word = fp_u64_load_relaxed(&sleep->counts);
     for (;;) {
         fp_sleep_counts now = unpack(word);
-        if (now.n_tickets == 0 || now.n_searching > 0)
+        if (have_searchers(now))
             return true;
         if (now.n_asleep == 0)
             return false;
@@ -98,7 +104,7 @@ static bool call_waiting(fp_sleep *sleep, const fp_ticket *ticket)
 bool fp_sleep_post(fp_sleep *sleep, const fp_ticket *ticket)
 {
     fp_sleep_counts now = count(sleep, TICKET); /* (Z1) pairs with (Z5) and (Z6): they see the ticket, or we see them */
-    if (now.n_searching > 0)
+    if (have_searchers(now))
         return true;
     if (now.n_waiting > 0 && ticket->depth > 0 && call_waiting(sleep, ticket))
         return true;
@@ -110,10 +116,9 @@ void fp_sleep_withdraw(fp_sleep *sleep)
     count(sleep, -TICKET);
 }
 
-bool fp_sleep_take(fp_sleep *sleep)
+void fp_sleep_take(fp_sleep *sleep)
 {
-    count(sleep, -TICKET - SEARCHING); /* (Z4) */
-    return call_searcher(sleep);       /* who searched for the others too is at work now */
+    count(sleep, -TICKET - SEARCHING); /* (Z4) one of each: (IV) stays as it was */
 }
 
 void fp_sleep_search(fp_sleep *sleep)
@@ -127,18 +132,18 @@ void fp_sleep_leave(fp_sleep *sleep)
     call_searcher(sleep);
 }
 
-/* (Z5) One step, under the lock so that whoever is counted is also listed; not with a ticket left. */
+/* (Z5) One step, under the lock so that whoever is counted is also listed; not where a ticket needs this searcher. */
 static bool begin_to_sleep(fp_sleep *sleep, fp_sleeper *sleeper)
 {
-    bool may_sleep = false;
+    bool sleeps = false;
     fp_mutex_lock(&sleep->lock);
     uint64_t word = fp_u64_load_relaxed(&sleep->counts);
-    while (unpack(word).n_tickets == 0 && !may_sleep)
-        may_sleep = fp_u64_cas_acq_rel(&sleep->counts, &word, word - SEARCHING + ASLEEP);
-    if (may_sleep)
+    while (have_searchers(unpack(word - SEARCHING)) && !sleeps)
+        sleeps = fp_u64_cas_acq_rel(&sleep->counts, &word, word - SEARCHING + ASLEEP);
+    if (sleeps)
         list_locked(&sleep->asleep, sleeper);
     fp_mutex_unlock(&sleep->lock);
-    return may_sleep;
+    return sleeps;
 }
 
 static bool is_listed(fp_sleep *sleep, const fp_sleeper *sleeper)

@@ -2,8 +2,8 @@
  *
  * A ticket is posted after it was pushed on a deque, and taken (or withdrawn) after it was removed from one. A worker
  * is *searching*, *asleep*, or at work; a thread at the end of its loop may be *waiting*, which helps only with tickets
- * that suit it. One statement holds whenever no step is half done: a ticket is posted and a worker is asleep => some
- * worker is searching. Steps and proof: DESIGN.md, 9. Any thread may call, none of it needs the GIL.
+ * that suit it. One statement holds whenever no step is half done: a worker is asleep => there are no more tickets than
+ * searching workers. Steps and proof: DESIGN.md, 9. Any thread may call, none of it needs the GIL.
  */
 #ifndef FP_SLEEP_H
 #define FP_SLEEP_H
@@ -37,14 +37,15 @@ void fp_sleep_init(fp_sleep *sleep);
 /* A glance, old before it is used. */
 fp_sleep_counts fp_sleep_glance(const fp_sleep *sleep);
 
-/* The ticket is on a deque. False: nobody searches, and nobody who could take it was asleep or waiting. */
+/* The ticket is on a deque. False: all who search are needed elsewhere, and nobody who could take it was asleep or
+ * waiting. */
 bool fp_sleep_post(fp_sleep *sleep, const fp_ticket *ticket);
 
 /* Its owner has popped the ticket, or a thread that waits has taken it. */
 void fp_sleep_withdraw(fp_sleep *sleep);
 
-/* A searching worker has taken a ticket, and is at work from here on. False: there are more, and nobody was left to call. */
-bool fp_sleep_take(fp_sleep *sleep);
+/* A searching worker has taken a ticket, and is at work from here on. */
+void fp_sleep_take(fp_sleep *sleep);
 
 /* A worker begins to search: it is new, or done with its work. */
 void fp_sleep_search(fp_sleep *sleep);

@@ -1,9 +1,10 @@
 """Builds and runs the tests of the C core: ``python tests/c/run.py [words]``, needs only a C compiler.
 
 Every program runs in four builds (release, debug, ASan with UBSan, TSan), those that wait also on the
-portable wait that other systems get. Then bugs are planted in copies of the core, one at a time, and a test
-must find each: a net that catches nothing proves nothing. One line per run; the exit status is 1 if any of
-them is wrong. With words, only runs whose name contains one of them.
+portable wait that other systems get. Small ones are led through all interleavings, loops timed on a machine
+that makes its time up. Then bugs are planted in copies of the core, one at a time, and a test must find each:
+a net that catches nothing proves nothing. One line per run; the exit status is 1 if any of them is wrong.
+With words, only runs whose name contains one of them.
 """
 
 from __future__ import annotations
@@ -27,22 +28,25 @@ TIMEOUT_S = 80
 
 POOL = ("fp_deque.c", "fp_for.c", "fp_hint.c", "fp_loop.c", "fp_pool.c", "fp_reduce.c", "fp_sleep.c")
 ALL = (*POOL, "fp_check.c", "fp_os_linux.c", "fp_os_posix.c", "fp_park.c", "fp_queue.c")
-#: The explorer brings its own system, made of coroutines.
-NO_SYSTEM = ("fp_deque.c", "fp_sleep.c", "fp_check.c", "fp_park.c", "fp_queue.c")
+#: The explorer and the simulator bring systems of their own, and the former only two threads that do something.
+EXPLORED = ("fp_deque.c", "fp_sleep.c", "fp_check.c", "fp_park.c", "fp_queue.c")
+SIMULATED = (*POOL, "fp_check.c", "fp_park.c")
 
 
 @dataclass(frozen=True)
 class Mode:
     flags: tuple[str, ...]
-    slowness: int  # divides the iterations
+    slowness: int = 1  # divides the iterations
+    sources: tuple[str, ...] = ALL
 
 
 MODES = {
-    "release": Mode(("-O2",), 1),
-    "debug": Mode(("-O2", "-DFP_DEBUG"), 1),
+    "release": Mode(("-O2",)),
+    "debug": Mode(("-O2", "-DFP_DEBUG")),
     "asan": Mode(("-O1", "-DFP_DEBUG", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"), 4),
     "tsan": Mode(("-O1", "-DFP_DEBUG", "-fsanitize=thread"), 5),
-    "explore": Mode(("-O2", "-DFP_DEBUG", "-DFP_TEST_YIELD"), 1),
+    "explore": Mode(("-O2", "-DFP_DEBUG", "-DFP_TEST_YIELD"), sources=EXPLORED),
+    "simulate": Mode(("-O2", "-DFP_DEBUG", "-DFP_TEST_YIELD"), sources=SIMULATED),
 }
 
 
@@ -134,21 +138,48 @@ POOL_EXPLORER_FINDS = [
     Bug(
         "a worker falls asleep without looking for tickets",
         "fp_sleep.c",
-        "unpack(word).n_tickets == 0 && !may_sleep",
-        "!may_sleep",
+        "have_searchers(unpack(word - SEARCHING)) && !sleeps",
+        "!sleeps",
     ),
     Bug(
-        "who takes a ticket forgets the others",
+        "one searcher is thought to be enough for all tickets",
         "fp_sleep.c",
-        "return call_searcher(sleep);       /*",
-        "return true; /*",
+        "return now.n_tickets <= now.n_searching;",
+        "return now.n_tickets == 0 || now.n_searching > 0;",
     ),
     Bug(
         "a worker is counted as asleep before it is listed",
         "fp_sleep.c",
-        "    if (may_sleep)\n        list_locked(&sleep->asleep, sleeper);",
+        "    if (sleeps)\n        list_locked(&sleep->asleep, sleeper);",
         "    fp_mutex_unlock(&sleep->lock); fp_mutex_lock(&sleep->lock);\n"
-        "    if (may_sleep)\n        list_locked(&sleep->asleep, sleeper);",
+        "    if (sleeps)\n        list_locked(&sleep->asleep, sleeper);",
+    ),
+]
+
+SIMULATOR_FINDS = [
+    Bug(
+        "a member that stole goes on in pieces fit for what it did before",
+        "fp_loop.c",
+        "part->piece = part->least_piece = 1;",
+        "",
+    ),
+    Bug(
+        "who waits for long pieces goes to sleep at once",
+        "fp_loop.c",
+        "end_ns = begin_ns + spin_ns(part)",
+        "end_ns = begin_ns",
+    ),
+    Bug(
+        "a ticket is posted after the piece, not before it",
+        "fp_loop.c",
+        "            invite(part);\n        pause(part, run_piece(part, seen.begin, n));",
+        "            (void)0;\n        pause(part, run_piece(part, seen.begin, n));\n        invite(part);",
+    ),
+    Bug(
+        "a loop that was quick last time calls for help",
+        "fp_loop.c",
+        "hint_ns != FP_HINT_UNKNOWN && ",
+        "false && hint_ns > 0 && ",
     ),
 ]
 
@@ -178,8 +209,10 @@ def runs():
             yield Run("stress_loop", mode, 40_000, (1, 2), waits_by_condvar)
     yield Run("test_explore", "explore")
     yield Run("test_explore_pool", "explore")
+    yield Run("test_simulate", "simulate")
     yield from (Run("test_explore", "explore", bug=bug) for bug in EXPLORER_FINDS)
     yield from (Run("test_explore_pool", "explore", bug=bug) for bug in POOL_EXPLORER_FINDS)
+    yield from (Run("test_simulate", "simulate", bug=bug) for bug in SIMULATOR_FINDS)
     yield from (Run("test_park", "tsan", 20_000, bug=bug) for bug in TSAN_FINDS)
 
 
@@ -197,7 +230,7 @@ def core_with(bug: Bug | None, directory: Path) -> Path:
 
 def build(run: Run, directory: Path) -> Path:
     core = core_with(run.bug, directory)
-    sources = [TESTS / f"{run.program}.c", *(core / c for c in (NO_SYSTEM if run.mode == "explore" else ALL))]
+    sources = [TESTS / f"{run.program}.c", *(core / c for c in MODES[run.mode].sources)]
     flags = [*FLAGS, *MODES[run.mode].flags, f"-I{core}"]
     flags += ["-DFP_OS_CONDVAR"] * run.waits_by_condvar + ["-Wno-error"] * (run.bug is not None)
     program = directory / run.program

@@ -179,12 +179,40 @@ static int take_5_ms(int64_t i, void *context)
     return 0;
 }
 
+/* A kernel is called with no fewer indices than the grain, but at the end of a range or of a thread's share. */
+static int count_short(fp_chunk *chunk, void *context)
+{
+    work_ns(100);
+    if (chunk->end - chunk->begin < 50)
+        atomic_fetch_add((_Atomic int *)context, 1);
+    return 0;
+}
+
+static void the_grain_is_kept(void)
+{
+    for (int schedule = FP_AUTO; schedule <= FP_GUIDED; schedule++)
+        for (int i = 0; i < 5; i++) {
+            _Atomic int n_short = 0;
+            fp_options options = {.n_threads = N_THREADS, .schedule = (fp_schedule)schedule, .grain = 50};
+            CHECK_EQ(fp_parallel_for_chunks(pool, 100049, count_short, &n_short, &options, NULL), FP_DONE);
+            CHECK(atomic_load(&n_short) <= (schedule == FP_STATIC ? N_THREADS : 1));
+        }
+}
+
 static void polling_stops(void)
 {
-    int n_polls = 0;
-    fp_options options = {.n_threads = 2, .poll = poll_says_stop, .poll_context = &n_polls};
-    CHECK_EQ(fp_parallel_for(pool, 100000, take_5_ms, NULL, &options, NULL), FP_STOPPED);
-    CHECK_EQ(n_polls, 1);
+    for (int schedule = FP_AUTO; schedule <= FP_GUIDED; schedule++)
+        for (uint32_t n_threads = 1; n_threads <= 2; n_threads++) {
+            int n_polls = 0;
+            fp_options options = {
+                .n_threads = n_threads,
+                .schedule = (fp_schedule)schedule,
+                .poll = poll_says_stop,
+                .poll_context = &n_polls,
+            };
+            CHECK_EQ(fp_parallel_for(pool, 100000, take_5_ms, NULL, &options, NULL), FP_STOPPED);
+            CHECK_EQ(n_polls, 1);
+        }
 }
 
 /* -------------------------------------------------------------------------------------------------------- scratch */
@@ -354,6 +382,7 @@ int main(int argc, char **argv)
     RUN(a_failure_stops_the_rest);
     RUN(a_stop_token_stops);
     RUN(polling_stops);
+    RUN(the_grain_is_kept);
     RUN(each_thread_has_scratch);
     RUN(reductions_are_bitwise_equal);
     RUN(a_reduction_can_fail);
