@@ -15,10 +15,12 @@ from collections import namedtuple
 from contextvars import ContextVar, Token, copy_context
 from time import monotonic
 
+from fastpar import _core
+
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Set
-    from typing import Literal, overload
+    from typing import Any, Literal, overload
 
 #: Seconds for which the machine and its control groups are not read again: reading takes a tenth of a
 #: millisecond or more, and quotas change when someone resizes a running container. Affinity and environment
@@ -64,6 +66,7 @@ _machine = _Machine(0.0, "", 1, ())
 
 _context_share: ContextVar[Share | int | None] = ContextVar("fastpar_cpu_share", default=None)
 _process_share: int | None = None
+_native_pool: Any = None  # the module, once it is loaded
 
 if TYPE_CHECKING:
 
@@ -251,6 +254,13 @@ def enter_share(part: Share | int) -> Token[Share | int | None]:
     return _context_share.set(part)
 
 
+def enter_worker_share(part: Share) -> None:
+    """`enter_share` for good, in a thread that only runs tasks: loops of compiled code keep to `part` as well."""
+    enter_share(part)
+    if _native_pool is not None:
+        _native_pool.set_thread_limit(part.n_cpus())
+
+
 def leave_share(token: Token[Share | int | None]) -> None:
     """Undo the `enter_share` that returned `token`, in the same context."""
     _context_share.reset(token)
@@ -263,3 +273,16 @@ def set_process_share(n_cpus: int | None) -> None:
     """
     global _process_share  # noqa: PLW0603 - one writer, the worker's main loop; readers take any value
     _process_share = n_cpus
+    if _native_pool is not None:
+        _native_pool.set_process_limit(n_cpus or cpu_count())
+
+
+def _limit_native_pool(pool: Any) -> None:
+    global _native_pool  # noqa: PLW0603 - set once, when the pool is loaded
+    _native_pool = pool
+    pool.set_process_limit(_process_share or cpu_count())
+    part = _context_share.get()
+    pool.set_thread_limit(0 if part is None else budget())
+
+
+_core.when_pool_is_loaded = _limit_native_pool

@@ -146,8 +146,9 @@ bool fp_stop_requested(const fp_stop *stop);
 /* Inside a kernel: has the loop been told to stop? For kernels whose single pieces take long. */
 bool fp_is_stopping(void);
 
-/* How many threads a loop without a number of its own may use, in this thread; a kernel inherits its loop's. 0 goes
- * back to the CPUs that this process may use. Returns what was set before. */
+/* How many threads a loop without a number of its own may use, in this thread; a kernel inherits its loop's. In a worker of
+ * fastpar's Parallel that is the worker's share of the CPUs, elsewhere the CPUs that this process may use, to which setting
+ * 0 goes back. Returns what was set before. */
 uint32_t fp_thread_limit(void);
 uint32_t fp_set_thread_limit(uint32_t n_threads);
 

@@ -5,22 +5,29 @@
 
 static const fp_options no_options;
 
-/* What a loop of this thread may use; 0: the CPUs. */
+/* What a loop of this thread may use; 0: what any thread may. */
 static _Thread_local uint32_t thread_limit;
+
+/* What a loop of any thread may use: the CPUs, once somebody has asked for it. Any thread may set it. */
+static fp_atomic_u32_t process_limit;
 
 /* ------------------------------------------------------------------------------------------------------ limits */
 
 uint32_t fp_thread_limit(void)
 {
-    static fp_atomic_u32_t n_cpus; /* 0 until it is asked for; any thread may set it, all to the same */
     const struct fp_loop *outer = fp_loop_current();
     if (outer != NULL)
         return outer->n_threads;
     if (thread_limit > 0)
         return thread_limit;
-    if (fp_u32_load_relaxed(&n_cpus) == 0)
-        fp_u32_store_relaxed(&n_cpus, fp_os_n_cpus());
-    return fp_u32_load_relaxed(&n_cpus);
+    if (fp_u32_load_relaxed(&process_limit) == 0) /* relaxed, as all of it: a number on its own */
+        fp_u32_cas_relaxed(&process_limit, 0, fp_os_n_cpus());
+    return fp_u32_load_relaxed(&process_limit);
+}
+
+void fp_set_process_limit(uint32_t n_threads)
+{
+    fp_u32_store_relaxed(&process_limit, n_threads);
 }
 
 uint32_t fp_set_thread_limit(uint32_t n_threads)

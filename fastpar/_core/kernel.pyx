@@ -426,12 +426,12 @@ cdef object _empty(const Py_buffer *like, int n_dims, str format):
 # ------------------------------------------------------------------------------------------------- tasks of Parallel
 
 
-cdef Py_ssize_t gather(Batch batch, Py_ssize_t first, Py_ssize_t n_args, double *values) except -1:
-    """The arguments of the tasks from `first` on that are alike, one row each with room for the result; how many."""
+cdef Py_ssize_t gather(Batch batch, Py_ssize_t first, Py_ssize_t n_most, Py_ssize_t n_args, double *values) except -1:
+    """The arguments of up to `n_most` tasks from `first` on that are alike, one row each with room for the result; how many."""
     cdef object kernel = batch.task(first)[0]
     cdef Py_ssize_t i, n = 0
     cdef tuple task, args
-    for n in range(batch.n - first):
+    for n in range(n_most):
         task = batch.task(first + n)
         args = task[1]
         if task[0] is not kernel or len(<dict>task[2]) > 0 or PyTuple_GET_SIZE(args) != n_args:
@@ -441,11 +441,13 @@ cdef Py_ssize_t gather(Batch batch, Py_ssize_t first, Py_ssize_t n_args, double 
                 return n  # the ordinary call knows what to do, or what to say
             values[i + 1] = args[i]
         values += n_args + 1
-    return batch.n - first
+    return n_most
 
 
-cdef Py_ssize_t run_gathered(Batch batch, Py_ssize_t first, Kernel kernel, Py_ssize_t n_args, double *values) except -1:
-    cdef Py_ssize_t i, n = gather(batch, first, n_args, values)
+cdef int run_gathered(
+    Batch batch, Py_ssize_t first, Py_ssize_t n, Kernel kernel, Py_ssize_t n_args, double *values
+) except -1:
+    cdef Py_ssize_t i
     cdef fp_map map
     cdef fp_chunk chunk
     map.kernel = <void (*)() noexcept nogil>kernel.address
@@ -467,21 +469,25 @@ cdef Py_ssize_t run_gathered(Batch batch, Py_ssize_t first, Kernel kernel, Py_ss
         fp_map_run(<void *>&chunk, &map)
     for i in range(n):
         batch.set_result(first + i, values[i * (n_args + 1)])
-    return n
+    return 0
 
 
-cdef Py_ssize_t run_tasks(Batch batch, Py_ssize_t first) except -1:
+cdef Py_ssize_t run_tasks(Batch batch, Py_ssize_t first, Py_ssize_t n_most) except -1:
     """See threads.pxd. Kernels of doubles alone; the others' calls release the GIL one by one."""
     cdef Kernel kernel = batch.task(first)[0]
     cdef Py_ssize_t n_args = len(kernel.code) - 3 - kernel.code.endswith("P)")
+    cdef Py_ssize_t n = min(n_most, batch.n - first)
     cdef double *values
     if kernel.code[0] != "d" or not 1 <= n_args <= 4 or kernel.code.count("d") != n_args + 1:
         return 0
-    values = <double *>PyMem_RawMalloc((batch.n - first) * (n_args + 1) * sizeof(double))
+    values = <double *>PyMem_RawMalloc(n * (n_args + 1) * sizeof(double))
     if values == NULL:
         return 0
     try:
-        return run_gathered(batch, first, kernel, n_args, values)
+        n = gather(batch, first, n, n_args, values)
+        if n > 0:
+            run_gathered(batch, first, n, kernel, n_args, values)
+        return n
     finally:
         PyMem_RawFree(values)
 

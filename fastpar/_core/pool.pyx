@@ -5,6 +5,9 @@ as an exception. Not its job: kernels as Python objects (`kernels`), and what a 
 GIL but `raise_outcome` and `poll_signals`; all of it holds without one, on free-threaded interpreters.
 """
 
+import sys
+
+from fastpar import _core
 from fastpar.errors import KernelError
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -54,8 +57,9 @@ cdef extern from "fastpar.h" nogil:
     void fp_pool_rest(fp_pool *) noexcept
     uint32_t fp_pool_n_threads(const fp_pool *) noexcept
 
-cdef extern from "fp_pool.h" nogil:
+cdef extern from "fp_for.h" nogil:
     fp_pool *fp_pool_shared() noexcept
+    void fp_set_process_limit(uint32_t) noexcept
 
 cdef extern from *:
     """
@@ -162,6 +166,20 @@ def rest():
         fp_pool_rest(pool)
 
 
+def thread_limit():
+    """How many threads a loop in the calling thread may use that names no number."""
+    return fp_thread_limit()
+
+
 def set_thread_limit(uint32_t n_threads):
-    """How many threads a loop in the calling thread may use that names no number; 0: the CPUs. The limit before."""
+    """Set `thread_limit` in the calling thread; 0: to that of the process. What was set before."""
     return fp_set_thread_limit(n_threads)
+
+
+def set_process_limit(uint32_t n_threads):
+    """Set `thread_limit` in all threads that have none of their own."""
+    fp_set_process_limit(n_threads)
+
+
+if _core.when_pool_is_loaded is not None:
+    _core.when_pool_is_loaded(sys.modules[__name__])

@@ -2,10 +2,10 @@ from fastpar._core.capi cimport fp_mutex, fp_parker
 from fastpar._core.dispatch cimport Batch, Crew, Run
 
 
-# Runs tasks of a batch from `first` on whose function is a compiled kernel, one after the other without the GIL, and sets
-# their results; how many they were, 0 when the ordinary call must see to the first. `_core.kernel` puts itself here when it
-# is imported: programs without kernels never load it.
-ctypedef Py_ssize_t (*run_kernels_function)(Batch batch, Py_ssize_t first) except -1
+# Runs tasks of a batch from `first` on whose function is a compiled kernel, `n_most` of them, one after the other without
+# the GIL, and sets their results; how many they were, 0 when the ordinary call must see to the first. `_core.kernel` puts
+# itself here when it is imported: programs without kernels never load it.
+ctypedef Py_ssize_t (*run_kernels_function)(Batch batch, Py_ssize_t first, Py_ssize_t n_most) except -1
 cdef type kernel_type
 cdef run_kernels_function run_kernels
 

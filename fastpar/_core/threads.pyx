@@ -57,17 +57,21 @@ cdef int64_t DELIVER_NS = 50_000_000
 # A thread's CPU clock is a system call of 200 ns: read after batches to which that is nothing.
 cdef int64_t CPU_NS = 1_000_000
 
+# Kernels run in one go without the GIL, as many as take about so long: in between the run may be stopped.
+cdef int64_t KERNELS_NS = 250_000
+cdef Py_ssize_t FIRST_KERNELS = 16
+
 
 kernel_type = None
 run_kernels = NULL
 
 
-cdef inline Py_ssize_t run_some(Batch batch, Py_ssize_t i) except -1:
-    """Run task i of a batch, or several from there on that are kernels; how many."""
+cdef inline Py_ssize_t run_some(Batch batch, Py_ssize_t i, Py_ssize_t n_most) except -1:
+    """Run task i of a batch, or up to `n_most` from there on that are kernels; how many."""
     cdef tuple task = batch.task(i)
     cdef Py_ssize_t n_run = 0
     if kernel_type is not None and type(task[0]) is kernel_type:
-        n_run = run_kernels(batch, i)
+        n_run = run_kernels(batch, i, n_most)
     if n_run == 0:
         batch.set_result(i, call_task(task))
         n_run = 1
@@ -122,13 +126,15 @@ cdef int run_batch(Run run, Batch batch, Shift *shift) except -1:
     cdef int64_t started = fp_os_clock_ns()
     cdef int64_t overhead = started - shift.left_at if shift.left_at else -1
     cdef int64_t delivered = started, last = started, now, longest = 0
-    cdef Py_ssize_t i = 0, n = batch.n, n_run
+    cdef Py_ssize_t i = 0, n = batch.n, n_run, n_kernels = FIRST_KERNELS
     try:
         while i < n and not run.is_stopped():
-            n_run = run_some(batch, i)
+            n_run = run_some(batch, i, n_kernels)
             i += n_run
             now = fp_os_clock_ns()
             longest = max(longest, (now - last) // n_run)
+            if n_run == n_kernels:
+                n_kernels = n_kernels * 4 if now - last < KERNELS_NS else max(1, n_kernels // 4)
             last = now
             if now - delivered > DELIVER_NS and i < n:
                 run.deliver(batch, now - delivered, longest)

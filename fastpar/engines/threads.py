@@ -40,7 +40,7 @@ class ThreadSession:
         self._inner = limit(plan.inner_max_num_threads or division.least)
 
         def enter(rank: int, enter_worker: Callable[[], object] = self._inner.enter_worker) -> None:
-            cpu.enter_share(cpu.Share(division, rank))
+            cpu.enter_worker_share(cpu.Share(division, rank))
             enter_worker()
 
         context = copy_context()

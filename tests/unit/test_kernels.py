@@ -23,8 +23,12 @@ LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
 SCHEDULES = ("auto", "static", "dynamic", "guided")
 
 SOURCE = r"""
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <time.h>
+#include <unistd.h>
 double twice(double x) { return 2 * x; }
 float twice_float(float x) { return 2 * x; }
 double scaled(double x, void *factor) { return x * *(double *)factor; }
@@ -53,7 +57,30 @@ int mark_range(int64_t begin, int64_t end, void *counts)
 int fail_at(int64_t i, void *where) { return i == *(int64_t *)where ? 3 : 0; }
 int nothing(int64_t i) { return 0; }
 int empty_range(int64_t begin, int64_t end, void *data) { return 0; }
-int nap(int64_t i) { struct timespec t = {0, 1000000}; nanosleep(&t, 0); return 0; }
+static void nap(void) { struct timespec t = {0, 1000000}; nanosleep(&t, 0); }
+int interrupt(int64_t i) { if (i == 5) kill(getpid(), SIGINT); nap(); return 0; }
+int interrupt_range(int64_t begin, int64_t end, void *data)
+{
+    for (int64_t i = begin; i < end; i++) interrupt(i);
+    return 0;
+}
+double nap_for(double x) { nap(); return x; }
+int identify(int64_t i, void *threads) { ((int64_t *)threads)[i] = (int64_t)pthread_self(); return 0; }
+double interrupt_element(double x) { return interrupt(x); }
+double interrupt_term(int64_t i) { return interrupt(i); }
+/* flags: the second index has begun; a signal handler has run */
+int interrupt_waiting(int64_t i, void *flags)
+{
+    volatile int64_t *has_begun = flags, *was_handled = has_begun + 1;
+    if (i == 1) *has_begun = 1;
+    while (!*has_begun) nap();
+    if (i == 1) kill(getpid(), SIGINT);
+    for (int n = 0; i == 1 && !*was_handled; n++) {
+        if (n > 10000) return 5;
+        nap();
+    }
+    return 0;
+}
 double harmonic(int64_t i, void *data) { return 1.0 / (i + 1); }
 double harmonic_range(int64_t begin, int64_t end, void *data)
 {
@@ -238,7 +265,7 @@ def test_elements(c, n_jobs, schedule):
     ],
 )
 def test_any_strides(c, view):
-    x = np.asarray(view(np.arange(120 * 90, dtype=float).reshape(120, 90)))
+    x = np.asanyarray(view(np.arange(120 * 90, dtype=float).reshape(120, 90)))
     result = kernel_map(c("twice", "double (double)"), x, n_jobs=3)
     np.testing.assert_array_equal(result, 2 * x)
     out = np.zeros(x.shape[::-1]).T
@@ -386,18 +413,44 @@ def test_sixteen_threads_at_once(c):
     assert (counts == 10).all()
 
 
-def test_ctrl_c_stops_a_loop(c):
-    nap = c("nap", "int (int64_t)")
-    stamps = []
+def interrupted_for(c):
+    return lambda **how: parallel_for(c("interrupt", "int (int64_t)"), 20_000, **how)
 
-    def interrupt():
-        stamps.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Timer(0.1, interrupt).start()
+def interrupted_for_range(c):
+    return lambda **how: parallel_for(c("interrupt_range", "int (int64_t, int64_t, void *)"), 20_000, **how)
+
+
+def interrupted_reduce(c):
+    return lambda **how: parallel_reduce(c("interrupt_term", "double (int64_t)"), 20_000, block=1, **how)
+
+
+def interrupted_map(c):
+    return lambda **how: kernel_map(c("interrupt_element", "double (double)"), np.arange(20_000.0), **how)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("prepare", [interrupted_for, interrupted_for_range, interrupted_reduce, interrupted_map])
+def test_ctrl_c_stops_a_loop(c, prepare, schedule, n_jobs):
+    run = prepare(c)
+    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        parallel_for(nap, 20_000, n_jobs=2)
-    assert time.monotonic() - stamps[0] < 0.3  # 0.1 on a quiet machine
+        run(n_jobs=n_jobs, schedule=schedule)
+    assert time.monotonic() - start < 2  # 0.1 where nobody else wants the CPUs; all of it would take 10 or 20
+    counts = np.zeros(10_000, np.int64)
+    parallel_for(c("mark", "int (int64_t, void *)"), 10_000, counts, n_jobs=2)
+    assert (counts == 1).all()
+
+
+def test_signals_are_handled_while_others_run_the_rest(c):
+    flags = np.zeros(2, np.int64)
+    before = signal.signal(signal.SIGINT, lambda *_: flags.__setitem__(1, 1))
+    try:
+        parallel_for(c("interrupt_waiting", "int (int64_t, void *)"), 2, flags, n_jobs=2, schedule="dynamic")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert flags.all()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -415,7 +468,7 @@ def test_a_forked_child_has_a_pool_of_its_own(c):
     np.dot(np.ones((256, 256)), np.ones((256, 256)))  # BLAS ended its threads at the fork: start them again
 
 
-def test_inside_a_worker_the_share_of_cpus_counts():
+def test_n_jobs_within_a_share_of_the_cpus():
     token = cpu.enter_share(1)
     try:
         assert kernels._n_threads(None) == 1
@@ -423,6 +476,56 @@ def test_inside_a_worker_the_share_of_cpus_counts():
         assert kernels._n_threads(3) == 3
     finally:
         cpu.leave_share(token)
+
+
+def test_loops_inside_threads_keep_to_their_share(c, monkeypatch):
+    meeting = threading.Barrier(2, timeout=30)  # so that two workers take part, and nobody else
+    identify = c("identify", "int (int64_t, void *)")
+
+    def task(_):
+        meeting.wait()
+        threads = np.zeros(100_000, np.int64)
+        parallel_for(identify, len(threads), threads)
+        return kernels._n_threads(None), pool.thread_limit(), len(set(threads.tolist()))
+
+    monkeypatch.setattr(cpu, "cpu_count", lambda: 2)
+    assert Parallel(2, "threading")(delayed(task)(i) for i in range(4)) == [(1, 1, 1)] * 4
+    monkeypatch.setattr(cpu, "cpu_count", lambda: 8)
+    for n_python, n_native, n_seen in Parallel(2, "threading")(delayed(task)(i) for i in range(4)):
+        assert n_python == n_native == 4
+        assert n_seen <= 4
+
+
+def test_loops_inside_processes_keep_to_their_share(monkeypatch):
+    def task():
+        from fastpar import kernels
+        from fastpar._core import pool
+
+        return kernels._n_threads(None), pool.thread_limit()
+
+    monkeypatch.setattr(cpu, "cpu_count", lambda: 8)
+    for n_jobs, part in ((2, 4), (4, 2), (8, 1)):  # the pool is loaded in the first call, and told in the next
+        assert set(Parallel(n_jobs, "processes", batch_size=1)(delayed(task)() for _ in range(8))) == {(part, part)}
+
+
+def test_loops_of_a_process_keep_to_its_limit(python):
+    code = """
+from fastpar import cpu
+cpu.cpu_count = lambda: 7
+from fastpar._core import pool
+print(pool.thread_limit())
+"""
+    assert python.out(code) == "7\n"
+
+
+def test_a_long_batch_of_kernels_can_be_stopped(c):
+    # All in one batch; were they run in one go, it would take 20 s.
+    nap = c("nap_for", "double (double)")
+    run = Parallel(2, "threading", return_as="generator", batch_size=20_000)(delayed(nap)(i) for i in range(20_000))
+    start = time.monotonic()
+    assert next(run) == 0.0
+    run.close()
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2, 3])

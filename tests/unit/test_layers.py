@@ -28,7 +28,6 @@ LAYERS = (
         "wrapping",
         "progress",
         "persist",
-        "kernels_capi",
     ),
     ("engines",),
     ("runloop", "call", "memory"),
