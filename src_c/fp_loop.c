@@ -12,6 +12,7 @@ enum {
     ALONE_NS = 2000,        /* work before it says anything about the rest */
     SHARE_NS = 4000,        /* left over for that many ns: worth a helper that is awake */
     WAKE_NS = 30000,        /* worth one that must be woken: a system call here, and tens of us until it comes */
+    BUSY_NS = 150000,       /* worth an invitation although all are at work: one of them may be done before we are */
     WAIT_SPIN_NS = 30000,   /* a member ends its piece before that, mostly */
     MOST_SPIN_NS = 1000000, /* and if the pieces are long, waiting awake is worth this much to save a wake-up */
     POLL_NS = 50000000,
@@ -21,7 +22,7 @@ enum {
 
 static const uint32_t WAITING = UINT32_C(1) << 31;
 
-static _Thread_local const struct fp_loop *current;
+static _Thread_local struct fp_loop *current;
 
 /* One thread's part in a loop, on its stack. */
 struct part {
@@ -297,7 +298,7 @@ static void take_part(struct part *part)
 void fp_loop_help(struct fp_loop *loop, fp_place *place)
 {
     uint32_t number = fp_u32_add_relaxed(&loop->n_joined, 1) + 1;
-    const struct fp_loop *outer = current;
+    struct fp_loop *outer = current;
     current = loop;
     if (number < loop->max_members) {
         struct part part = {
@@ -350,6 +351,9 @@ static void spin_until_left(struct part *part, const fp_wish *wish)
 {
     struct fp_loop *loop = part->loop;
     uint64_t begin_ns = part->now_ns, end_ns = begin_ns + spin_ns(part);
+    if (all_left(loop))
+        return;
+    fp_u32_add_relaxed(&loop->root->n_spinning, 1);
     for (uint64_t i = 1; !all_left(loop); i++) {
         if (i % RELAXES_A_CLOCK != 0) {
             fp_os_relax();
@@ -361,6 +365,7 @@ static void spin_until_left(struct part *part, const fp_wish *wish)
                 fp_os_yield();
         }
     }
+    fp_u32_add_relaxed(&loop->root->n_spinning, (uint32_t)-1);
 }
 
 static void park(struct part *part, const fp_wish *wish)
@@ -428,10 +433,23 @@ static double index_ns(const struct part *part)
     return (double)part->spent_ns / (double)part->n_spent / (double)part->loop->grain;
 }
 
+/* What must be left over to be worth a helper: it depends on whether one is awake, asleep, or not there at all. */
+static uint64_t least_share_ns(const struct fp_loop *loop)
+{
+    fp_sleep_counts now = fp_sleep_glance(&loop->pool->sleep);
+    if (now.n_searching > now.n_tickets) /* each ticket takes one of them */
+        return SHARE_NS;
+    if (loop->depth > 0 && fp_u32_load_relaxed(&loop->root->n_spinning) > 0)
+        return SHARE_NS;
+    if (now.n_asleep > 0 || now.n_waiting > 0 || fp_pool_n_threads(loop->pool) + 1 < loop->root->n_threads)
+        return WAKE_NS;
+    return BUSY_NS;
+}
+
 /* Is the rest worth a helper? Few know what it will take: what was done says it, or the loop before. */
 static bool is_worth_sharing(const struct fp_loop *loop, double left_ns)
 {
-    return left_ns >= (fp_sleep_glance(&loop->pool->sleep).n_searching > 0 ? SHARE_NS : WAKE_NS);
+    return left_ns >= (double)least_share_ns(loop);
 }
 
 /* How much the caller runs at a time while nobody could steal the rest: all of it, if nobody will ever look. */
@@ -502,18 +520,20 @@ void fp_loop_run(struct fp_loop *loop)
     bool is_timed = loop->units.n > loop->grain; /* else there is nothing to decide */
     struct part part = {.loop = loop, .piece = 1, .least_piece = 1, .now_ns = is_timed ? fp_os_clock_ns() : 0};
     part.poll_ns = part.now_ns + POLL_NS;
-    loop->parent = current;
-    loop->root = current != NULL ? current->root : loop;
-    loop->depth = current != NULL ? current->depth + 1 : 0;
+    struct fp_loop *outer = current;
+    loop->parent = outer;
+    loop->root = outer != NULL ? outer->root : loop;
+    loop->depth = outer != NULL ? outer->depth + 1 : 0;
     fp_u32_init(&loop->n_inside, 0);
     fp_u32_init(&loop->n_invited, 0);
     fp_u32_init(&loop->n_joined, 0);
     fp_u32_init(&loop->is_stopped, 0);
+    fp_u32_init(&loop->n_spinning, 0);
     fp_mutex_init(&loop->lock);
     current = loop;
     look_around(&part);
     run_as_caller(&part);
-    current = loop->parent;
+    current = outer;
     scratch_end(loop);
     close(loop);
     remember(&part);

@@ -32,7 +32,7 @@ struct fp_loop {
     const fp_options *options;
     const void *key;     /* what fp_hint remembers the duration of an index by */
     const struct fp_loop *parent;
-    const struct fp_loop *root;
+    struct fp_loop *root;
     size_t depth;
     fp_units units;
     int64_t grain;        /* a kernel is never called with fewer indices, but at the end of a range */
@@ -48,6 +48,7 @@ struct fp_loop {
     fp_atomic_u32_t n_invited;  /* members beside the caller, and tickets; never more than max_members - 1 */
     fp_atomic_u32_t n_joined;   /* members beside the caller that ever were: the next one's number */
     fp_atomic_u32_t is_stopped; /* 0, then 1 for good */
+    fp_atomic_u32_t n_spinning; /* of the outermost loop: who waits awake, here or inside, and would help inside of that */
     fp_mutex lock;
     fp_outcome outcome;         /* under lock, as is the next; read without it when no member is left */
     fp_failure failure;

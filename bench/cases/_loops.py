@@ -1,4 +1,4 @@
-"""The loops of rows T30 to T36, in C and OpenMP, compiled on the fly, and in numba; fastpar runs the same C.
+"""The loops of rows T30 to T36 and T46, in C and OpenMP, compiled on the fly, and in numba; fastpar runs the same C.
 
 Everybody runs `repeat` regions inside one call without the GIL, so what is timed is the region and not Python. Without
 a compiler or OpenMP, or without numba, a contender is left out.
@@ -42,7 +42,8 @@ static double work(double turns)
 
 typedef struct { int64_t n; const double *turns; double *out; const double *a, *b; int64_t n_inner; double inner; } job;
 
-static int nothing(int64_t i, void *c) { (void)i; (void)c; return 0; }
+__attribute__((noinline)) double element(double x) { return x * (1.5 - 0.5 * x * x); }
+int nothing(int64_t i, void *c) { (void)i; (void)c; return 0; }
 static int item(int64_t i, void *c) { job *j = c; j->out[i] = work(j->turns[i]); return 0; }
 static int leaf(int64_t i, void *c) { job *j = c; j->out[i % 64] = work(j->inner); return 0; }
 static int triad(fp_chunk *k, void *c)
@@ -93,6 +94,11 @@ double triads(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
     REGIONS(_Pragma("omp parallel for num_threads(n_threads)")
             for (int64_t i = 0; i < j->n; i++) j->out[i] = j->a[i] + 3.0 * j->b[i]);
 }
+double elements(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
+{
+    REGIONS(_Pragma("omp parallel for num_threads(n_threads)")
+            for (int64_t i = 0; i < j->n; i++) j->out[i] = element(j->a[i]));
+}
 double nested(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 {
     omp_set_max_active_levels(pause < 0 ? 2 : 1);
@@ -137,6 +143,11 @@ double triads(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
     (void)n_threads;
     fp_chunk all = {.begin = 0, .end = j->n};
     REGIONS(triad(&all, j));
+}
+double elements(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
+{
+    (void)n_threads;
+    REGIONS(for (int64_t i = 0; i < j->n; i++) j->out[i] = element(j->a[i]));
 }
 double nested(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 {
@@ -252,8 +263,6 @@ def numba_empty(layer: str, n_threads: int, pause_ns: int, repeat: int) -> Calla
     from bench.isolation import require_module
 
     require_module("numba")
-    if layer == "tbb":
-        require_module("tbb")
     environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": str(max(2, n_threads))}
     command = [sys.executable, "-c", NUMBA.format(most=max(2, n_threads)), str(n_threads), str(pause_ns), str(repeat)]
 

@@ -138,10 +138,21 @@ static int run_leaves(int64_t i, void *context)
     return fp_parallel_for(pool, N_INNER, run_leaf, NULL, &options, NULL) == FP_DONE ? 0 : 1;
 }
 
+/* One of the inner loops is ten times as long as the other. */
+static int run_uneven_leaves(int64_t i, void *context)
+{
+    fp_options options = {.key = KEY(2)};
+    (void)context;
+    return fp_parallel_for(pool, i == 0 ? 24 : 240, run_leaf, NULL, &options, NULL) == FP_DONE ? 0 : 1;
+}
+
 static void nested_loops_cost_little_more(void)
 {
     begin(2);
-    expect_at_most(time_when_warm(2, run_leaves, 2, 2.0 * N_INNER * INNER_NS), 1.1, "2 x 64 items of 0.5 us");
+    expect_at_most(time_when_warm(2, run_uneven_leaves, 2, 264.0 * INNER_NS), 1.2, "24 and 240 items of 0.5 us");
+    end();
+    begin(2);
+    expect_at_most(time_when_warm(2, run_leaves, 2, 2.0 * N_INNER * INNER_NS), 1.05, "2 x 64 items of 0.5 us");
     end();
 }
 
