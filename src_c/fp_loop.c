@@ -1,4 +1,7 @@
-/* See fp_loop.h, and DESIGN.md for the steps (L.) marked here. */
+/* See fp_loop.h, and DESIGN.md for the steps (L.) marked here.
+ *
+ * Long because pieces, scratch, members, waiting and the caller all work on one `struct part`, which nobody else may see.
+ */
 #include "fp_loop.h"
 
 #include "fp_check.h"
