@@ -148,6 +148,12 @@ POOL_EXPLORER_FINDS = [
         "return now.n_tickets == 0 || now.n_searching > 0;",
     ),
     Bug(
+        "who waits keeps a call that it has no use for",
+        "fp_sleep.c",
+        "if (was_called && !has_taken && !call_waiting(sleep, &called_for))\n        call_searcher(sleep);",
+        "(void)was_called; (void)called_for; (void)has_taken;",
+    ),
+    Bug(
         "a worker is counted as asleep before it is listed",
         "fp_sleep.c",
         "    if (sleeps)\n        list_locked(&sleep->asleep, sleeper);",

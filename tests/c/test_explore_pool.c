@@ -171,6 +171,48 @@ static void sleep_finish(void)
     CHECK_EQ(counts.n_asleep, 2);
 }
 
+/* -------------------------------------------------------- program: one who waits is called, when his loop is over */
+
+static bool has_ended;
+
+static void end_and_post(int self)
+{
+    has_ended = true;
+    fp_unpark(&sleeper_of[1].parker);
+    post(self, 1);
+}
+
+/* The ticket suits, but a loop that has ended needs no help: whoever sleeps must be called instead. */
+static void wait_and_leave(int self)
+{
+    static char loop;
+    fp_wish wish = {(struct fp_loop *)&loop, 101, 0};
+    fp_sleep_wait_begin(&sleepers, &sleeper_of[self], &wish);
+    while (!has_ended)
+        fp_park(&sleeper_of[self].parker, -1);
+    fp_sleep_wait_end(&sleepers, &sleeper_of[self], false /* has_taken */);
+}
+
+static void waiting_set_up(void)
+{
+    sleep_set_up();
+    fp_sleep_init(&sleepers);
+    fp_sleep_search(&sleepers);
+    n_wanted = 1;
+    has_ended = false;
+    bodies[0] = end_and_post;
+    bodies[1] = wait_and_leave;
+}
+
+static void waiting_finish(void)
+{
+    fp_sleep_counts counts = fp_sleep_glance(&sleepers);
+    CHECK_EQ(n_served, n_wanted);
+    CHECK_EQ(counts.n_tickets, 0);
+    CHECK_EQ(counts.n_waiting, 0);
+    CHECK_EQ(counts.n_asleep, 1);
+}
+
 int main(int argc, char **argv)
 {
     test_start(argc, argv, (struct options){0});
@@ -178,5 +220,6 @@ int main(int argc, char **argv)
     explore("two tickets, two workers", 2, sleep_set_up, sleep_finish);
     explore("two tickets that meet", 2, meeting_set_up, sleep_finish);
     explore("a ticket taken back", 2, withdrawing_set_up, sleep_finish);
+    explore("a call passed on", 3, waiting_set_up, waiting_finish);
     return 0;
 }
