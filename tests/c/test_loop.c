@@ -316,20 +316,20 @@ static void a_reduction_can_fail(void)
 
 static int see_limit(int64_t i, void *context)
 {
-    (void)i;
-    *(uint32_t *)context = fp_thread_limit();
+    ((uint32_t *)context)[i] = fp_thread_limit();
     return 0;
 }
 
 static void limits_are_inherited(void)
 {
-    uint32_t seen = 0;
+    uint32_t seen[3] = {0};
     fp_options options = {.n_threads = 3};
     CHECK(fp_thread_limit() >= 1);
     CHECK_EQ(fp_set_thread_limit(5), 0);
     CHECK_EQ(fp_thread_limit(), 5);
-    CHECK_EQ(fp_parallel_for(pool, 3, see_limit, &seen, &options, NULL), FP_DONE);
-    CHECK_EQ(seen, 3);
+    CHECK_EQ(fp_parallel_for(pool, 3, see_limit, seen, &options, NULL), FP_DONE);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(seen[i], 3);
     CHECK_EQ(fp_set_thread_limit(0), 5);
 }
 
