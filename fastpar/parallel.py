@@ -129,7 +129,11 @@ class Parallel(Logger):
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs
-        Options of the backend.
+        Options of the backend. Of worker processes: ``initializer`` and ``initargs``, called once in each worker;
+        ``preload``, modules that are imported before workers are forked; ``idle_worker_timeout``, seconds after which
+        an idle worker ends (300); ``max_tasks_per_worker`` (or ``maxtasksperchild``) and ``max_worker_memory``, past
+        which a worker is replaced; ``env``, variables for workers; ``start_method`` (or ``context``): ``"nursery"``,
+        the default, ``"spawn"`` or ``"fork"``.
 
     Raises
     ------

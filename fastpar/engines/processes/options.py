@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections import namedtuple
 
-from fastpar.config import parse_memory
+from fastpar.config import parse_memory, parse_timeout
 from fastpar.engines.processes.places import find_folder
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastpar.engines.processes.worker import Worker
+
+#: A worker without work for so long ends.
+IDLE_S = 300.0
 
 START_METHODS = ("nursery", "spawn", "fork")
 
@@ -65,7 +69,7 @@ class WorkerOptions(namedtuple("WorkerOptions", ["initializer", "idle_s", "max_t
 
 class Options(
     namedtuple(
-        "Options", ["start_method", "preload", "max_nbytes", "mmap_mode", "task_timeout_ns", "for_worker"]
+        "Options", ["start_method", "preload", "max_nbytes", "mmap_mode", "task_timeout_ns", "env", "for_worker"]
     )
 ):
     """All of them, checked.
@@ -82,6 +86,8 @@ class Options(
         The mode that they arrive in.
     task_timeout_ns : int
         How long one task may run; 0 for no limit.
+    env : dict
+        Variables that workers have beside, or in place of, the caller's.
     for_worker : WorkerOptions
         What workers are told.
     """
@@ -100,23 +106,44 @@ class Options(
 
 
 def parse(given: dict[str, Any]) -> Options:
-    """Options from what `Parallel` was given; unknown names have been refused before."""
+    """Options from what `Parallel` was given; unknown names have been refused before.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a value that makes no sense, naming the option.
+    """
     initializer = given.get("initializer")
+    preload = given.get("preload") or ()
+    idle_s = parse_timeout(given.get("idle_worker_timeout"), "idle_worker_timeout")
+    timeout_s = parse_timeout(given.get("task_timeout"), "task_timeout")
     workers = WorkerOptions(
         None if initializer is None else Initializer(initializer, tuple(given.get("initargs") or ())),
-        float(given.get("idle_worker_timeout") or 300.0),
-        int(given.get("max_tasks_per_worker") or given.get("maxtasksperchild") or 0),
+        IDLE_S if idle_s is None else idle_s,
+        _count(given, "max_tasks_per_worker") or _count(given, "maxtasksperchild"),
         parse_memory(given.get("max_worker_memory"), "max_worker_memory") or 0,
         find_folder(given.get("temp_folder")),
     )
     return Options(
         _start_method(given),
-        tuple(given.get("preload") or ()),
+        (preload,) if isinstance(preload, str) else tuple(preload),
         given.get("max_nbytes"),
         given.get("mmap_mode"),
-        int((given.get("task_timeout") or 0) * 1e9),
+        0 if timeout_s is None else int(timeout_s * 1e9),
+        dict(given.get("env") or {}),
         workers,
     )
+
+
+def _count(given: dict[str, Any], name: str) -> int:
+    """A number of tasks; 0 where none is given."""
+    value = given.get(name)
+    if value is None:
+        return 0
+    n = operator.index(value)
+    if n < 1:
+        raise ValueError(f"{name} must be at least 1, got {n}; leave it out for no limit")
+    return n
 
 
 def _start_method(given: dict[str, Any]) -> str:

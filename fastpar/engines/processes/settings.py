@@ -48,7 +48,7 @@ def collect(plan: Plan, options: Options, n_cpus: int) -> Settings:
     return (
         tuple(sys.path),
         _directory(),
-        _environment(plan, n_cpus),
+        _environment(plan, n_cpus, options.env),
         cpu.share(n_cpus, plan.n_workers, plan.n_workers - 1),
         plan.inner_max_num_threads or max(1, n_cpus // plan.n_workers),
         tuple(warnings.filters),
@@ -66,7 +66,7 @@ def _directory() -> str | None:
         return None
 
 
-def _environment(plan: Plan, n_cpus: int) -> dict[bytes, bytes]:
+def _environment(plan: Plan, n_cpus: int, more: dict[str, str]) -> dict[bytes, bytes]:
     """Of the call's workers: the caller's, and the shares of the libraries that read theirs there.
 
     As bytes, which is how the system has it: to decode thirty variables takes longer than all else here.
@@ -76,6 +76,7 @@ def _environment(plan: Plan, n_cpus: int) -> dict[bytes, bytes]:
     for name in THREAD_VARIABLES:
         if plan.inner_max_num_threads is not None or name not in environment:
             environment[name] = b"%d" % n_inner
+    environment.update((os.fsencode(name), os.fsencode(str(value))) for name, value in more.items())
     environment[DEPTH_VARIABLE] = b"%d" % (depth() + 1)
     return environment
 
