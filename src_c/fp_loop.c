@@ -14,7 +14,7 @@ enum {
     LEAST_PIECE_NS = 1000,  /* towards the end pieces become shorter, but not shorter than this */
     ALONE_NS = 2000,        /* work before it says anything about the rest */
     SHARE_NS = 4000,        /* left over for that many ns: worth a helper that is awake */
-    WAKE_NS = 30000,        /* worth one that must be woken: a system call here, and tens of us until it comes */
+    WAKE_NS = 60000,        /* worth one that must be woken: 3 us for a system call, and tens of us until it comes */
     BUSY_NS = 150000,       /* worth an invitation although all are at work: one of them may be done before we are */
     WAIT_SPIN_NS = 30000,   /* a member ends its piece before that, mostly */
     MOST_SPIN_NS = 1000000, /* and if the pieces are long, waiting awake is worth this much to save a wake-up */

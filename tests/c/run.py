@@ -182,6 +182,12 @@ SIMULATOR_FINDS = [
         "            (void)0;\n        pause(part, run_piece(part, seen.begin, n));\n        invite(part);",
     ),
     Bug(
+        "a helper is woken for what is over when it comes",
+        "fp_loop.c",
+        "WAKE_NS = 60000",
+        "WAKE_NS = 20000",
+    ),
+    Bug(
         "a loop that was quick last time calls for help",
         "fp_loop.c",
         "hint_ns != FP_HINT_UNKNOWN && ",

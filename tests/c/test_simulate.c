@@ -179,6 +179,34 @@ static void tiny_loops_wake_nobody(void)
     end();
 }
 
+static int take_1_us(int64_t i, void *context)
+{
+    (void)i, (void)context;
+    spend(1000);
+    return 0;
+}
+
+/* Helped or not, whether helpers are awake or asleep: a short loop takes little longer than the serial one. */
+static void short_loops_never_lose(void)
+{
+    double worst = 0;
+    begin(8);
+    skewed(8, uniform); /* all threads are started, which costs 20 us each, once */
+    time_when_warm(8, take_1_us, 64, 64000); /* and the kernel is known */
+    for (int64_t n = 1; n <= 64; n++)
+        for (int i = 0; i < 20; i++) {
+            spend(i < 10 ? 10000000 : 100);
+            uint64_t start_ns = self->now_ns;
+            fp_options options = {.n_threads = 8, .key = KEY(1)};
+            CHECK_EQ(fp_parallel_for(pool, n, take_1_us, NULL, &options, NULL), FP_DONE);
+            double times_serial = (double)(self->now_ns - start_ns) / (double)(n * 1000);
+            if (times_serial > worst)
+                worst = times_serial;
+        }
+    expect_at_most(worst, 1.1, "1 to 64 items of 1 us, times serial");
+    end();
+}
+
 /* All that is left of a pool that has nothing to do is threads that wait without a deadline. */
 static void an_idle_pool_sleeps(void)
 {
@@ -201,6 +229,7 @@ int main(int argc, char **argv)
     RUN(helpers_come_like_a_chain_reaction);
     RUN(nested_loops_cost_little_more);
     RUN(tiny_loops_wake_nobody);
+    RUN(short_loops_never_lose);
     RUN(an_idle_pool_sleeps);
     return 0;
 }
