@@ -209,6 +209,36 @@ TSAN_FINDS = [
     ]
 ]
 
+#: By ThreadSanitizer, then by the explorer.
+SEGMENTS_TSAN_FINDS = [
+    Bug(
+        "a holder counts itself out without saying that it has read",
+        "fp_shared.h",
+        "fp_u32_add_acq_rel(&head->n_holders, (uint32_t)-1);",
+        "fp_u32_add_relaxed(&head->n_holders, (uint32_t)-1);",
+    ),
+    Bug(
+        "who finds itself alone has not seen the others read",
+        "fp_shared.h",
+        "return fp_u32_load_acquire(&head->n_holders);",
+        "return fp_u32_load_relaxed(&head->n_holders);",
+    ),
+]
+SEGMENTS_EXPLORER_FINDS = [
+    Bug(
+        "a holder counts itself out in two steps",
+        "fp_shared.h",
+        "fp_u32_add_acq_rel(&head->n_holders, (uint32_t)-1);",
+        "fp_u32_store_relaxed(&head->n_holders, fp_u32_load_relaxed(&head->n_holders) - 1);",
+    ),
+    Bug(
+        "two holders are as good as one",
+        "fp_shared.h",
+        "return fp_u32_load_acquire(&head->n_holders);",
+        "uint32_t n = fp_u32_load_acquire(&head->n_holders); return n == 2 ? 1 : n;",
+    ),
+]
+
 
 def runs():
     for mode in ("release", "debug", "asan", "tsan"):
@@ -216,6 +246,7 @@ def runs():
         for waits_by_condvar in (False, True) if sys.platform == "linux" else (False,):
             yield Run("test_park", mode, 20_000, waits_by_condvar=waits_by_condvar)
             yield Run("stress_queue", mode, 400_000, (1, 2, 3), waits_by_condvar)
+        yield Run("test_shared", mode, 20_000, (1, 2))
         yield Run("test_loop", mode)
         for waits_by_condvar in (False, True) if sys.platform == "linux" else (False,):
             yield Run("stress_loop", mode, 40_000, (1, 2), waits_by_condvar)
@@ -225,7 +256,9 @@ def runs():
     yield from (Run("test_explore", "explore", bug=bug) for bug in EXPLORER_FINDS)
     yield from (Run("test_explore_pool", "explore", bug=bug) for bug in POOL_EXPLORER_FINDS)
     yield from (Run("test_simulate", "simulate", bug=bug) for bug in SIMULATOR_FINDS)
+    yield from (Run("test_explore", "explore", bug=bug) for bug in SEGMENTS_EXPLORER_FINDS)
     yield from (Run("test_park", "tsan", 20_000, bug=bug) for bug in TSAN_FINDS)
+    yield from (Run("test_shared", "tsan", 20_000, bug=bug) for bug in SEGMENTS_TSAN_FINDS)
 
 
 def core_with(bug: Bug | None, directory: Path) -> Path:

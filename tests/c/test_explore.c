@@ -1,4 +1,4 @@
-/* Small programs over the mutex, the parker and the queue's seats, in every interleaving that fp_explore.h can reach.
+/* Small programs over the mutex, the parker, the queue's seats and segments, in every interleaving that fp_explore.h can reach.
  *
  * run.py also builds them with bugs planted in the core and expects each to be found here.
  */
@@ -7,6 +7,7 @@
 #include "fp_check.h"
 #include "fp_park.h"
 #include "fp_queue.h"
+#include "fp_shared.h"
 
 static const int64_t FOR_EVER = -1;
 
@@ -191,6 +192,75 @@ static void seats_finish(void)
     fp_queue_free(queue);
 }
 
+/* ---------------------------------------------------------------------------------------- program: the segments */
+
+static fp_segment_head segment;
+static int content, n_readers, n_read;
+static int letters[N_THREADS]; /* what the segment held when it was sent to this thread; 0: nothing was */
+
+/* Writes the segment anew whenever it finds itself alone with it, and sends it to both of the others. */
+static void write_and_send(int self)
+{
+    (void)self;
+    for (int value = 1; value <= 2; value++) {
+        if (fp_segment_n_holders(&segment) != 1)
+            continue; /* another segment would be made */
+        CHECK_EQ(n_readers, 0);
+        content = value;
+        for (int i = 1; i < N_THREADS; i++) {
+            if (letters[i] != 0)
+                continue; /* it has not looked yet */
+            fp_segment_hold(&segment);
+            letters[i] = value;
+            fp_unpark(&parkers[i]);
+        }
+    }
+    for (int i = 1; i < N_THREADS; i++) {
+        while (letters[i] != 0)
+            fp_park(&parkers[0], FOR_EVER);
+        letters[i] = -1;
+        fp_unpark(&parkers[i]);
+    }
+}
+
+static void read_what_comes(int self)
+{
+    while (letters[self] >= 0) {
+        if (letters[self] == 0) {
+            fp_park(&parkers[self], FOR_EVER);
+            continue;
+        }
+        n_readers++;
+        CHECK_EQ(content, letters[self]);
+        fp_test_yield();
+        CHECK_EQ(content, letters[self]);
+        n_readers--;
+        n_read++;
+        letters[self] = 0;
+        fp_segment_release(&segment);
+        fp_unpark(&parkers[0]);
+    }
+}
+
+static void segments_set_up(void)
+{
+    fp_u32_init(&segment.n_holders, 1);
+    content = n_readers = n_read = 0;
+    for (int i = 0; i < N_THREADS; i++) {
+        fp_parker_init(&parkers[i]);
+        letters[i] = 0;
+    }
+    bodies[0] = write_and_send;
+    bodies[1] = bodies[2] = read_what_comes;
+}
+
+static void segments_finish(void)
+{
+    all_are_over();
+    CHECK(n_read >= 2);
+    CHECK_EQ(atomic_load(&segment.n_holders), 1);
+}
+
 int main(int argc, char **argv)
 {
     test_start(argc, argv, (struct options){0});
@@ -200,5 +270,6 @@ int main(int argc, char **argv)
     explore("one seat, two workers", 2, one_seat_set_up, seats_finish);
     explore("two seats, two workers", 2, two_seats_set_up, seats_finish);
     explore("two tasks that meet", 2, meeting_set_up, seats_finish);
+    explore("a segment, two readers", 2, segments_set_up, segments_finish);
     return 0;
 }

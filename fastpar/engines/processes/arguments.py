@@ -131,11 +131,11 @@ MAX_RETURNED = 200
 def returning() -> Reducers | None:
     """How a worker pickles results; `returned` has what must go along."""
     returned.clear()
-    if not mapped:
+    if not mapped and not received:
         return None
     import numpy as np
 
-    return {np.ndarray: _return}
+    return {np.ndarray: _return, np.memmap: _return_memmap}
 
 
 def _return(array: Any) -> Any:
@@ -147,6 +147,14 @@ def _return(array: Any) -> Any:
         return array.__reduce_ex__(5)
     returned[key] = segment
     return load_shared, (key, array.dtype, array.shape, array.strides, segment.offset_of(_address(array)))
+
+
+def _return_memmap(array: Any) -> Any:
+    if array.filename is not None:
+        return array.__reduce_ex__(5)
+    import numpy as np
+
+    return np.asarray(array).__reduce_ex__(5)  # an argument: the caller has an ordinary array
 
 
 def hint_for(error: BaseException) -> str | None:
