@@ -67,11 +67,12 @@ def test_a_generator_that_is_closed_early_cancels():
     assert parallel()([delayed(square)(2), delayed(square)(3)]) == [4, 9]
 
 
-@pytest.mark.parametrize("program", ["-c", "stdin", "script", "module", "zip"])
-def test_no_main_guard_is_needed(python, program):
+@pytest.mark.parametrize("method", ["nursery", "spawn", "fork"])
+@pytest.mark.parametrize("program", ["-c", "stdin", "script", "module", "package", "zip"])
+def test_no_main_guard_is_needed(python, program, method):
     code = (
         "from fastpar import Parallel, delayed\ndef f(x): return x + 1\n"
-        "print(Parallel(2, 'processes')(delayed(f)(x) for x in range(3)))\n"
+        f"print(Parallel(2, 'processes', start_method={method!r})(delayed(f)(x) for x in range(3)))\n"
     )
     (python.directory / "prog.py").write_text(code)
     if program == "zip":
@@ -80,8 +81,12 @@ def test_no_main_guard_is_needed(python, program):
         with zipfile.ZipFile(python.directory / "app.zip", "w") as file:
             file.writestr("__main__.py", code.replace("def f(x): return x + 1", "from inside import f"))
             file.writestr("inside.py", "def f(x): return x + 1\n")
+    if program == "package":
+        (python.directory / "app").mkdir()
+        (python.directory / "app" / "__init__.py").write_text("")
+        (python.directory / "app" / "__main__.py").write_text(code)
     arguments = {"-c": ["-c", code], "stdin": ["-"], "script": ["prog.py"], "module": ["-m", "prog"]}
-    arguments["zip"] = ["app.zip"]
+    arguments |= {"package": ["-m", "app"], "zip": ["app.zip"]}
     done = python.run(*arguments[program], stdin=code if program == "stdin" else None)
     assert (done.stdout, done.stderr) == ("[1, 2, 3]\n", "")
 

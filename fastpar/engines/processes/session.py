@@ -93,7 +93,7 @@ class ProcessSession:
                 worker.seat.drop()
                 worker.seat = None
             self._pool.retire(worker)
-        self._workers.clear()
+        self._workers = []  # another: the call's thread may be looking at this one
 
     def step(self, timeout_ns: int) -> bool:
         """Read, send what there is, and bring in answers until there is news."""
@@ -108,8 +108,11 @@ class ProcessSession:
                 self._attend(left_ns)
                 self._bring_workers()
         except BaseException:
-            self._abandon()  # what is under way would be waited for, and nobody would hear of its end
-            raise
+            if not self._is_closed:
+                self._abandon()  # what is under way would be waited for, and nobody would hear of its end
+                raise
+        if self._is_closed:
+            raise SystemExit  # `end` was called: this is a daemon thread of an interpreter that ends
         return True
 
     def _first_task(self) -> Iterator[Any]:
