@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastpar.errors import CorruptFileError, ForeignFileError, PersistError, TruncatedFileError
@@ -136,11 +137,22 @@ class JoblibUnpickler(_PythonUnpickler):  # type: ignore[misc]
         return trust.find(module, name, super().find_class)
 
     def load_build(self) -> None:
+        self._check_state(self.stack[-2], self.stack[-1])
         super().load_build()
         if isinstance(self.stack[-1], ArrayRecord):
             self.stack[-1] = self._array(self.stack[-1])
 
     dispatch[pickle.BUILD[0]] = load_build
+
+    def _check_state(self, made: Any, state: Any) -> None:
+        """Refuse a state that NumPy would believe and crash on, or put one that it made itself in its place."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None:
+            return
+        if getattr(type(made), "__setstate__", None) is numpy.ndarray.__setstate__:
+            _check_array_state(state)
+        elif isinstance(made, numpy.dtype):
+            self.stack[-1] = _dtype_like(made, state).__reduce__()[2]
 
     def _array(self, record: ArrayRecord) -> Any:
         import numpy as np
@@ -155,9 +167,10 @@ class JoblibUnpickler(_PythonUnpickler):  # type: ignore[misc]
             values = self._raw_array(record)
         if self._options.native_byte_order and isinstance(values, np.ndarray):
             values = to_native(values)
-        if record.subclass in (np.ndarray, np.memmap) or not isinstance(record.subclass, type):
+        kind = trust.Named.unwrapped(record.subclass)
+        if kind in (np.ndarray, np.memmap) or not isinstance(kind, type):
             return values
-        return values.view(record.subclass) if issubclass(record.subclass, np.ndarray) else values
+        return values.view(kind) if issubclass(kind, np.ndarray) else values
 
     def _raw_array(self, record: ArrayRecord) -> Any:
         import numpy as np
@@ -200,12 +213,55 @@ class JoblibUnpickler(_PythonUnpickler):  # type: ignore[misc]
         return values
 
 
+def _check_array_state(state: Any) -> None:
+    import numpy as np
+
+    from fastpar.persist.arrays import shape_size
+
+    _, shape, dtype, _, content = state
+    if not isinstance(dtype, np.dtype) or not isinstance(content, list if dtype.hasobject else (bytes, str)):
+        raise CorruptFileError("The file describes an array in a way that NumPy does not.")
+    if len(content) != shape_size(shape) * (1 if dtype.hasobject else dtype.itemsize):
+        raise CorruptFileError(f"The file has an array of shape {shape} with {len(content)} members or bytes.")
+
+
+def _dtype_like(made: Any, state: Any) -> Any:
+    """The dtype that `made` becomes with the state, made by NumPy's constructor, which checks everything."""
+    import numpy as np
+
+    _, order, base, names, fields, size, _, flags, *more = state
+    if base is not None:
+        found: Any = np.dtype(base)
+    elif names is not None:
+        parts = [fields[name] for name in names]
+        spec: Any = {
+            "names": list(names),
+            "formats": [part[0] for part in parts],
+            "offsets": [part[1] for part in parts],
+            "titles": [(*part, None)[2] for part in parts],
+            "itemsize": size,
+        }
+        found = np.dtype(spec, align=bool(flags & _ALIGNED))
+    elif made.kind in "mM" and more:
+        unit, count, *_ = more[0][1]
+        found = np.dtype(f"{made.kind}8[{count}{unit.decode()}]").newbyteorder(order)
+    else:
+        found = made.newbyteorder(order)
+    metadata: Any = (more[0][0] if made.kind in "mM" else more[0]) if more else None
+    return np.dtype(found, metadata=dict(metadata)) if metadata else found
+
+
+_ALIGNED = 0x80  # the flag of a dtype whose fields are
+
+
 def _safe_function(module: str, name: str) -> Any:
     """Functions of NumPy that pickles of arrays and scalars call, narrowed to what those need."""
     if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         return {"scalar": trust.Sealed(_scalar), "_reconstruct": trust.Sealed(_reconstruct)}.get(name)
     if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
         return trust.Sealed(_frombuffer)
+    if (module, name) == ("numpy", "dtype"):
+        return trust.Sealed(_dtype)
     if (module, name) == ("_codecs", "encode"):
         return trust.Sealed(_latin1)
     return None
@@ -217,6 +273,15 @@ def _scalar(dtype: Any, block: Any) -> Any:
     if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(block, bytes):
         raise CorruptFileError("The file describes a number in a way that is not allowed.")
     return np.ndarray((), dtype, bytearray(block))[()]
+
+
+def _dtype(kind: Any, align: Any = False, copy: Any = True) -> Any:
+    """A new one, for its state will be set."""
+    import numpy as np
+
+    if kind is not np.record and not isinstance(kind, str):
+        raise CorruptFileError("The file describes a dtype in a way that is not allowed.")
+    return np.dtype(kind, False, True)
 
 
 def _reconstruct(kind: Any, shape: Any, dtype: Any) -> Any:

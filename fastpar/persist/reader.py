@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from struct import iter_unpack
 from typing import Any, NamedTuple
 
-from fastpar.errors import CorruptFileError
+from fastpar.errors import CorruptFileError, PersistError
 from fastpar.persist import format as fmt
 from fastpar.persist import trust
 from fastpar.persist.lanes import Checksums
@@ -46,10 +46,14 @@ def read_object(source: Source, options: Options) -> Any:
     try:
         value = Unpickler(records, options).load()
         records.finish()
+    except (PersistError, OSError, MemoryError):
+        raise
     except EOFError as error:
-        if isinstance(error, CorruptFileError):
-            raise
         raise CorruptFileError("The file's pickle ends too early.") from error
+    except Exception as error:
+        if options.trusted:  # it may come from the object's own code
+            raise
+        raise CorruptFileError(f"The file is damaged: {type(error).__name__}: {error}") from error
     finally:
         records.close()
         source.close()

@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from fastpar.errors import CorruptFileError
+
 __all__ = ["REBUILDERS"]
 
 
 def dtype(spec: Any) -> Any:
     """The dtype that `dtype_spec` described."""
     if isinstance(spec, dict):
-        spec = {**spec, "formats": [dtype(part) for part in spec["formats"]]}
-    elif isinstance(spec, tuple):
+        parts: Any = {**spec, "formats": [dtype(part) for part in spec["formats"]]}
+        is_record = parts.pop("record", False)
+        return np.dtype((np.record, parts) if is_record else parts)
+    if isinstance(spec, tuple):
         spec = (dtype(spec[0]), spec[1])
     return np.dtype(spec)
 
@@ -57,7 +61,10 @@ def masked(data: Any, mask: Any, fill: Any, hard: bool, info: Any) -> Any:
 
 
 def scalar(spec: Any, block: bytes) -> Any:
-    return np.ndarray((), dtype(spec), bytearray(block))[()]
+    kind = dtype(spec)
+    if len(block) != kind.itemsize:
+        raise CorruptFileError(f"The file has a {kind} of {len(block)} bytes.")
+    return np.ndarray((), kind, bytearray(block))[()]
 
 
 REBUILDERS = {function.__name__: function for function in (array, dtype, scalar, masked, empty_objects, fill_objects)}

@@ -85,13 +85,20 @@ def _spec(kind: Any) -> Any:
     if kind.names is None:
         return kind.str
     formats = [_spec(kind.fields[name][0]) for name in kind.names]
-    if None in formats or any(len(kind.fields[name]) > 2 for name in kind.names):
+    if None in formats:
         return None
     offsets = [kind.fields[name][1] for name in kind.names]
+    titles = [(*kind.fields[name], None)[2] for name in kind.names]
+    if not all(title is None or type(title) is str for title in titles):
+        return None
+    more: dict[str, Any] = {"titles": titles} if any(titles) else {}
+    if kind.type is np.record:
+        more["record"] = True
     return {
         "names": list(kind.names),
         "formats": formats,
         "offsets": offsets,
         "itemsize": kind.itemsize,
         "aligned": kind.isalignedstruct,
+        **more,
     }

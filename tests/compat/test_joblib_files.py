@@ -145,6 +145,64 @@ def test_other_globals_are_refused(tmp_path):
         load(tmp_path / "evil", trusted=False)
 
 
+class Crafted:
+    """Pickles as an object of NumPy's with a state that NumPy would believe."""
+
+    def __init__(self, *reduction):
+        self.reduction = reduction
+
+    def __reduce__(self):
+        return self.reduction
+
+
+EMPTY = np.ndarray((0,), "i1").__reduce__()[:2]
+CRAFTED = [
+    Crafted(np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 4)}, 8, 1, 0)),
+    Crafted(np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("f8"), 1000)}, 8, 1, 0)),
+    Crafted(np.dtype, ("V8", False, True), (3, "|", (np.dtype("f8"), (1 << 40,)), None, None, 8, 1, 0)),
+    Crafted(np.dtype, ("V8", False, True), (3, "|", None, ("a", "b"), {}, 8, 1, 0)),
+    Crafted(np.dtype, ("f8", False, True), (3, "?", None, None, None, -1, -1, 0)),
+    Crafted(np.dtype, ("f8", False, True), 5),
+    Crafted(*EMPTY, (1, (1000,), np.dtype("f8"), False, b"few")),
+    Crafted(*EMPTY, (1, (1,), np.dtype("O"), False, b"12345678")),
+    Crafted(*EMPTY, (1, (-1,), np.dtype("f8"), False, b"")),
+    Crafted(*EMPTY, (1, (2,), np.dtype("O"), False, [1])),
+    Crafted(*EMPTY, (1, (2,), "f8", False, bytes(16))),
+]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("crafted", CRAFTED, ids=range(len(CRAFTED)))
+def test_states_that_numpy_would_believe_are_damage(tmp_path, crafted, trusted):
+    """Such a file would end the process, or read and write foreign memory."""
+    import pickle
+
+    (tmp_path / "p").write_bytes(pickle.dumps(crafted, 4))
+    with pytest.raises(CorruptFileError):
+        load(tmp_path / "p", trusted=trusted)
+
+
+def test_the_states_that_numpy_writes_are_read(tmp_path):
+    import pickle
+
+    dtypes = [
+        *("f8", ">i4", "S3", ">U2", "V5", "O", "?", "M8", "M8[D]", ">m8[25us]", ("i2", (2, 3)), "g"),
+        {"names": ["a", "b"], "formats": ["i1", "f8"], "titles": ["first", None]},
+        np.dtype([("a", "i1"), ("b", [("c", "f8"), ("d", "O")])], align=True),
+        np.dtype((np.record, [("a", "i4")])),
+    ]
+    for dtype in map(np.dtype, dtypes):
+        for protocol in (2, 4, 5):
+            (tmp_path / "p").write_bytes(pickle.dumps(dtype, protocol))
+            for trusted in (True, False):
+                found = load(tmp_path / "p", trusted=trusted)
+                assert (found, found.type, found.isalignedstruct) == (dtype, dtype.type, dtype.isalignedstruct)
+                assert found.flags == dtype.flags
+    with_unit = np.dtype("f8", metadata={"unit": "m"})
+    (tmp_path / "p").write_bytes(pickle.dumps(with_unit))
+    assert load(tmp_path / "p").metadata == with_unit.metadata
+
+
 def test_plain_pickles(tmp_path):
     import pickle
 

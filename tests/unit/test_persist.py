@@ -18,6 +18,7 @@ from fastpar.errors import (
     CorruptFileError,
     ForeignFileError,
     NewerFileError,
+    PersistError,
     TruncatedFileError,
     UntrustedFileError,
 )
@@ -494,11 +495,26 @@ def test_untrusted_files_with_other_globals_are_refused(path, value):
 @pytest.mark.parametrize("mode", [None, "r"])
 def test_untrusted_files_of_arrays_are_read(path, mode):
     values = [*ARRAYS.values(), np.float64(2.0), {"a": {1, 2}}, 1j, datetime.date(2020, 1, 1), collections.deque([1])]
+    values += [np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), np.ones((1, 2)).view(np.matrix)]
     del values[list(ARRAYS).index("metadata")]
     dump(values, path)
     found = load(path, mmap_mode=mode, trusted=False)
     for one, other in zip(found, values, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        assert mode or type(one) is type(other)
+
+
+def test_an_untrusted_file_may_not_set_the_state_of_an_array(path):
+    """NumPy believes it and crashes."""
+    for name in (b"dtype", b"ndarray", b"matrix", b"recarray"):
+        for opcodes in (b"}b.", b"(K\x01tR.", b")\x81."):  # set its state; call it; make an instance
+            content = b"\x80\x05cnumpy\n" + name + b"\n" + opcodes
+            with open(path, "wb") as file:
+                file.write(fmt.pack_header(fmt.Header("", 0)))
+                for kind, payload in ((fmt.PICKLE, content), (fmt.END, b"")):
+                    file.write(fmt.pack_record(kind, len(payload), fmt.checksum(payload)) + payload)
+            with pytest.raises(PersistError):
+                load(path, trusted=False)
 
 
 def test_untrusted_fractions_take_no_time(path):
