@@ -22,20 +22,76 @@ def head(array, i):
     return float(array[i]), array[: i + 1].copy()
 
 
+def fail_if(i, culprit):
+    if i == culprit:
+        raise LookupError(i)
+    return i
+
+
+def results_in_order(rng, n, options):
+    return Parallel(**options)(delayed(echo)(i, None, i) for i in range(n)) == list(range(n))
+
+
+def arrays_both_ways(rng, n, options):
+    found = Parallel(**options)(delayed(head)(np.full(5_000, float(i)), i % 7) for i in range(n))
+    return all(got == i and (part == i).all() for i, (got, part) in enumerate(found))
+
+
+def one_array_for_all(rng, n, options):
+    """The same array in every task, changed between two calls of this thread."""
+    array = np.zeros(20_000)
+    for value in (1.0, 2.0):
+        array[:] = value
+        if any(got != value for got, _ in Parallel(**options)(delayed(head)(array, 0) for _ in range(n))):
+            return False
+    return True
+
+
+def a_closure_and_a_generator(rng, n, options):
+    offset = rng.random()
+    results = Parallel(**options, return_as="generator")(delayed(lambda i: i + offset)(i) for i in range(n))
+    return list(results) == [i + offset for i in range(n)]
+
+
+def a_generator_that_is_closed(rng, n, options):
+    results = Parallel(**options, return_as="generator_unordered")(delayed(echo)(i, None, i) for i in range(n))
+    taken = [next(results) for _ in range(rng.randrange(n))]
+    results.close()
+    return len(set(taken)) == len(taken)
+
+
+def large_results(rng, n, options):
+    found = Parallel(**options)(delayed(np.full)(200_000, i) for i in range(n % 10))
+    return all((array == i).all() for i, array in enumerate(found))
+
+
+def failures_in_place(rng, n, options):
+    """A worker that was killed is a failure too."""
+    culprit = rng.randrange(n)
+    found = Parallel(**options, on_error="return")(delayed(fail_if)(i, culprit) for i in range(n))
+    places = [got if type(got) is int else got.index for got in found]
+    return places == list(range(n)) and type(found[culprit]) is not int
+
+
+def retries(rng, n, options):
+    return Parallel(**options, retries=5)(delayed(echo)(i, None, i) for i in range(n)) == list(range(n))
+
+
+KINDS = [
+    results_in_order, arrays_both_ways, one_array_for_all, a_closure_and_a_generator, a_generator_that_is_closed,
+    large_results, failures_in_place, retries,
+]  # fmt: skip
+
+
 def call(rng):
     """One call of a random kind; whether its results were right."""
-    n = rng.randrange(1, 120)
-    batch_size = rng.choice(["auto", 1, 5])
-    kind = rng.randrange(3)
-    parallel = Parallel(rng.randrange(2, 4), "processes", batch_size=batch_size, max_nbytes=10_000)
-    if kind == 0:
-        return parallel(delayed(echo)(i, None, i) for i in range(n)) == list(range(n))
-    if kind == 1:
-        found = parallel(delayed(head)(np.full(5_000, float(i)), i % 7) for i in range(n))
-        return all(got == i and (part == i).all() for i, (got, part) in enumerate(found))
-    offset = rng.random()
-    results = Parallel(2, "processes", return_as="generator")(delayed(lambda i: i + offset)(i) for i in range(n))
-    return list(results) == [i + offset for i in range(n)]
+    options = {
+        "n_jobs": rng.randrange(2, 4),
+        "backend": "processes",
+        "batch_size": rng.choice(["auto", 1, 5]),
+        "max_nbytes": rng.choice([10_000, None]),
+    }
+    return rng.choice(KINDS)(rng, rng.randrange(1, 120), options)
 
 
 def workers_of_this_process():

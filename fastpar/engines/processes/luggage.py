@@ -101,7 +101,8 @@ class Luggage:
             self._stock.give(segment)
 
     def close(self) -> None:
-        """Keep nothing."""
+        """Keep nothing: an error that somebody keeps holds frames, and these the call."""
+        self._stock.clear()
         self._repertoire.close()
 
     def _number(self, thing: Any, worker: Worker, new: dict[int, tuple[int, Any, Any]]) -> int:

@@ -145,7 +145,7 @@ class ProcessSession:
             self._remember_times()
             self._pool.dismiss(self._nurseries)
             self._luggage.close()
-        self._arrays.close()
+            self._arrays.close()
 
     def _remember_times(self) -> None:
         n_completed, busy_ns = self.run.counts[1], self.run.worker_times_ns[0]
