@@ -41,10 +41,10 @@ def load_joblib(file: Any, first: bytes, options: Options) -> Any:
             warn_compressed(file, options)
     try:
         return JoblibUnpickler(plain, options, can_map=codec is None).load()
-    except (PersistError, ImportError, AttributeError):
+    except PersistError:
         raise
     except Exception as error:
-        if _is_the_users(error):
+        if options.trusted and (isinstance(error, (ImportError, AttributeError)) or _is_the_users(error)):
             raise
         raise CorruptFileError(f"The file is damaged: {type(error).__name__}: {error}") from error
 
