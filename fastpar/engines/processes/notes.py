@@ -11,7 +11,6 @@ from __future__ import annotations
 import _pickle as pickle  # the C half: the other takes milliseconds to import
 import sys
 from collections import namedtuple
-from contextlib import suppress
 
 from fastpar.engines.processes.packing import unpack
 from fastpar.engines.processes.reports import restore_error
@@ -66,7 +65,7 @@ class Wanted(namedtuple("Wanted", ["loggers", "disabled_level", "last_resort", "
 
 def wanted() -> Wanted:
     """Which notes this process wants of its workers. Also writes out what its streams hold back: that came first."""
-    streams = tuple(name for name in ("stdout", "stderr") if _is_replaced(name))
+    streams = _replaced_streams()
     logging = sys.modules.get("logging")
     if logging is None or not hasattr(logging, "captureWarnings"):  # the last that it defines: it is being imported
         return Wanted(None, 0, NOBODY, streams)
@@ -80,15 +79,18 @@ def wanted() -> Wanted:
     return Wanted(rules, logging.root.manager.disable, last_resort, streams)
 
 
-def _is_replaced(name: str) -> bool:
-    """Whether a standard stream is not the one that the interpreter began with, on the descriptor workers inherit."""
-    stream, original = getattr(sys, name), getattr(sys, f"__{name}__")
-    if stream is not original:
-        return stream is not None
-    if stream is not None:
-        with suppress(OSError, ValueError):  # it is closed
-            stream.flush()
-    return False
+def _replaced_streams() -> tuple[str, ...]:
+    """Those standard streams that are not what the interpreter began with, on the descriptors that workers inherit."""
+    replaced: tuple[str, ...] = ()
+    for name, stream, original in (("stdout", sys.stdout, sys.__stdout__), ("stderr", sys.stderr, sys.__stderr__)):
+        if stream is not original:
+            replaced += (name,) if stream is not None else ()
+        elif stream is not None:
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # it is closed
+                continue
+    return replaced
 
 
 def _rule_of(logger: Any) -> LoggerRule:
