@@ -23,6 +23,7 @@ C_POOL = ["fp_deque.c", "fp_for.c", "fp_hint.c", "fp_loop.c", "fp_pool.c", "fp_r
 C_SOURCES = {
     "fastpar._core.channel": C_CLOCK,
     "fastpar._core.dispatch": [*C_PARKING, "fp_queue.c"],
+    "fastpar._core.exchange": C_CLOCK,
     "fastpar._core.kernel": ["fp_map.c"],
     "fastpar._core.labor": C_CLOCK,
     "fastpar._core.pool": [*C_PARKING, *C_POOL],  # nowhere else: there is one pool in a process

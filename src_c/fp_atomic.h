@@ -126,6 +126,13 @@ static inline void fp_i64_store_relaxed(fp_atomic_i64_t *number, int64_t value)
     atomic_store_explicit(number, value, memory_order_relaxed);
 }
 
+static inline bool fp_i64_cas_relaxed(fp_atomic_i64_t *number, int64_t expected, int64_t desired)
+{
+    FP_YIELD();
+    return atomic_compare_exchange_strong_explicit(number, &expected, desired, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
 static inline void fp_u64_init(fp_atomic_u64_t *counts, uint64_t value)
 {
     atomic_init(counts, value);

@@ -19,15 +19,23 @@ typedef struct fp_segment_head {
     fp_atomic_u32_t n_holders;
 } fp_segment_head;
 
-/* What a worker is doing, for when it cannot say so any more. Written by the worker but for `stop`.
+/* Batches that a worker holds at most: the one it works on, and one for when that has ended. */
+enum { FP_BATCHES_HELD = 2 };
+
+/* What a worker is doing, for when it cannot say so any more. Written by the worker but for `stop` and `offers`.
  *
  * `place` and `started_ns` are two words and not one: a parent that reads them together reads `place` twice.
+ *
+ * `offers` are the batches on their way that nobody has begun. The parent writes a number there before it sends the
+ * batch. To begin the batch the worker claims it, and to have it back so does the parent: whose exchange finds the
+ * number has it. No number is used twice, and 0 is none. Relaxed, since what is in a batch travels in its message.
  */
 typedef struct fp_board {
     fp_atomic_i64_t batch;      /* number of the batch that was begun last, 0 for none */
     fp_atomic_i64_t place;      /* of the running task within it, or one of fp_place */
     fp_atomic_i64_t started_ns; /* when the running task began, on the clock that all processes share */
     fp_atomic_i64_t stop;       /* written by the parent: number of the batch of which no further task shall begin */
+    fp_atomic_i64_t offers[FP_BATCHES_HELD];
 } fp_board;
 
 enum fp_place {
@@ -59,6 +67,24 @@ static inline int64_t fp_board_get(const fp_atomic_i64_t *field)
 static inline void fp_board_set(fp_atomic_i64_t *field, int64_t value)
 {
     fp_i64_store_relaxed(field, value);
+}
+
+/* False: so many are offered already. */
+static inline bool fp_board_offer(fp_board *board, int64_t batch)
+{
+    for (int i = 0; i < FP_BATCHES_HELD; i++)
+        if (fp_i64_cas_relaxed(&board->offers[i], 0, batch))
+            return true;
+    return false;
+}
+
+/* Whether the batch is the caller's: to begin it, or to take it back. */
+static inline bool fp_board_claim(fp_board *board, int64_t batch)
+{
+    for (int i = 0; i < FP_BATCHES_HELD; i++)
+        if (fp_i64_cas_relaxed(&board->offers[i], batch, 0))
+            return true;
+    return false;
 }
 
 #endif

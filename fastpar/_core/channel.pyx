@@ -1,7 +1,7 @@
 """Messages between two processes: a header of numbers, a short body, and descriptors, over a socket that keeps their borders.
 
 A message arrives whole or not at all (SOCK_SEQPACKET), so there is no half-read state, and a sender that is killed can not
-leave one. Bodies are short, `MAX_BODY`: whatever is larger travels in a segment, of which the message has the descriptor.
+leave one. Bodies are short, `MAX_BODY_`: whatever is larger travels in a segment, of which the message has the descriptor.
 
 Threads: a channel has one owner at a time; sending is one system call, so several threads may send.
 """
@@ -41,25 +41,26 @@ cdef extern from "<sys/socket.h>" nogil:
     size_t CMSG_SPACE(size_t n)
     Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
     Py_ssize_t recvmsg(int fd, msghdr *message, int flags)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
     int SOL_SOCKET
+    int SO_RCVTIMEO
     int SCM_RIGHTS
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
     int MSG_CMSG_CLOEXEC
     int MSG_CTRUNC
 
+cdef extern from "<sys/time.h>" nogil:
+    struct timeval:
+        long tv_sec
+        long tv_usec
+
 cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
     int poll(pollfd *fds, unsigned long n, int timeout_ms)
     short POLLIN
     short POLLOUT
 
 cdef enum:
-    MAX_FDS_ = 250        # the kernel lets a message carry 253
-    MAX_BODY_ = 1 << 16
     CONTROL_BYTES = 2048
 
 MAX_BODY, MAX_FDS = MAX_BODY_, MAX_FDS_
@@ -100,7 +101,7 @@ cdef class Channel:
         if fd >= 0:
             os.close(fd)
 
-    def send(self, kind, numbers=(), bytes body=b"", fds=(), *, bint may_wait=False):
+    cpdef bint send(self, kind, numbers=(), bytes body=b"", fds=(), bint may_wait=False) except -1:
         """Send a message. False: the socket is full, try again when it is writable.
 
         Raises
@@ -164,15 +165,28 @@ cdef class Channel:
         cdef int[MAX_FDS_] fds
         cdef int n_fds = 0
         cdef Py_ssize_t n = self._receive(&header, fds, &n_fds, may_wait)
+        return None if n < 0 else self._message(n, &header, fds, n_fds)
+
+    cdef tuple _message(self, Py_ssize_t n, Header *header, int *fds, int n_fds):
+        """For Python: what has been received in n bytes."""
         cdef int i
-        if n < 0:
-            return None
         if n == 0:
             return -1, (), b"", []
         numbers = (
             header.numbers[0], header.numbers[1], header.numbers[2], header.numbers[3], header.numbers[4], header.numbers[5]
         )
         return header.kind, numbers, PyBytes_FromStringAndSize(self.inbox, header.n_bytes), [fds[i] for i in range(n_fds)]
+
+    def be_patient(self, int64_t timeout_ns):
+        """Let a `receive` that may wait do so for this long at most; it then returns None."""
+        cdef timeval timeout
+        if timeout_ns == self.patience_ns:
+            return
+        timeout.tv_sec = timeout_ns // 1_000_000_000
+        timeout.tv_usec = max(<int64_t>1, timeout_ns % 1_000_000_000 // 1_000)
+        if setsockopt(self.fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)):
+            raise OSError(errno, os.strerror(errno))
+        self.patience_ns = timeout_ns
 
     cdef Py_ssize_t _receive(self, Header *header, int *fds, int *n_fds, bint may_wait) except? -1:
         """Bytes received, 0 at the end, -1 without an exception if nothing is there."""
@@ -217,45 +231,13 @@ cdef class Channel:
 
 
 cdef class Poller:
-    """Waits for channels: which of them can be read, or written.
-
-    Its owner keeps `fds` and `wants_out` as it likes: a list of descriptors, and for each whether writing is awaited too.
-    """
-
-    cdef pollfd *items
-    cdef Py_ssize_t capacity
+    """Waits for channels: until one of them can be read, or written."""
 
     def __dealloc__(self):
         PyMem_RawFree(self.items)
 
-    def wait(self, list fds, wants_out, int64_t timeout_ns):
-        """Places in `fds` of those that are ready; an empty list when the time is over. Signal handlers run meanwhile."""
-        cdef Py_ssize_t i, n = len(fds)
-        cdef int n_ready, timeout_ms, most_ms = FIRST_POLL_MS
-        cdef int64_t deadline = fp_os_clock_ns() + max(<int64_t>0, timeout_ns), left = timeout_ns
-        self._make_room(n)
-        for i in range(n):
-            self.items[i].fd = fds[i]
-            self.items[i].events = POLLIN
-            if wants_out is not None and wants_out[i]:
-                self.items[i].events = POLLIN | POLLOUT
-            self.items[i].revents = 0
-        while True:
-            timeout_ms = most_ms if timeout_ns < 0 else <int>min(<int64_t>most_ms, (left + 999_999) // 1_000_000)
-            with nogil:
-                n_ready = poll(self.items, n, timeout_ms)
-            if n_ready > 0:
-                return [i for i in range(n) if self.items[i].revents]
-            if n_ready < 0 and errno != EINTR:
-                raise OSError(errno, os.strerror(errno))
-            PyErr_CheckSignals()
-            if timeout_ns >= 0:
-                left = max(<int64_t>0, deadline - <int64_t>fp_os_clock_ns())
-                if n_ready == 0 and left == 0:
-                    return []
-            most_ms = MAX_POLL_MS if timeout_ns >= 0 else -1
-
-    cdef int _make_room(self, Py_ssize_t n) except -1:
+    cdef int make_room(self, Py_ssize_t n) except -1:
+        """For n descriptors."""
         if n <= self.capacity:
             return 0
         PyMem_RawFree(self.items)
@@ -265,3 +247,30 @@ cdef class Poller:
             raise MemoryError("no memory to wait for channels")
         self.capacity = 2 * n
         return 0
+
+    cdef void watch(self, Py_ssize_t i, int fd, bint for_room) noexcept:
+        """In place i: wait for this descriptor to be read, and for room to write if that is wanted."""
+        self.items[i].fd = fd
+        self.items[i].events = POLLIN | POLLOUT if for_room else POLLIN
+
+    cdef bint is_ready(self, Py_ssize_t i) noexcept:
+        return self.items[i].revents != 0
+
+    cdef int wait(self, Py_ssize_t n, int64_t timeout_ns) except -1:
+        """How many of the first n are ready; 0 when the time is over. Signal handlers run meanwhile."""
+        cdef int n_ready, timeout_ms, most_ms = FIRST_POLL_MS
+        cdef int64_t deadline = fp_os_clock_ns() + max(<int64_t>0, timeout_ns), left = timeout_ns
+        while True:
+            timeout_ms = most_ms if timeout_ns < 0 else <int>min(<int64_t>most_ms, (left + 999_999) // 1_000_000)
+            with nogil:
+                n_ready = poll(self.items, n, timeout_ms)
+            if n_ready > 0:
+                return n_ready
+            if n_ready < 0 and errno != EINTR:
+                raise OSError(errno, os.strerror(errno))
+            PyErr_CheckSignals()
+            if timeout_ns >= 0:
+                left = max(<int64_t>0, deadline - <int64_t>fp_os_clock_ns())
+                if n_ready == 0 and left == 0:
+                    return 0
+            most_ms = MAX_POLL_MS if timeout_ns >= 0 else -1

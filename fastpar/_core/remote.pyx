@@ -1,6 +1,6 @@
 """Runs whose workers are elsewhere, and answer by messages: what the calling thread does in their place.
 
-To its run, each worker sits on a seat of its own and pulls, like a thread does. Here the calling thread moves for it: it
+To its run, each worker sits on seats of its own and pulls, like a thread does. Here the calling thread moves for it: it
 takes a batch on the worker's behalf, sends it, and brings in what the worker says of it. So everything in this file belongs
 to the run's calling thread, and nothing is shared.
 """
@@ -11,7 +11,8 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
 
-from fastpar._core.capi cimport fp_queue_leave
+from fastpar._core.capi cimport fp_queue_leave, fp_queue_n_ready
+from fastpar._core.atoms cimport is_atom
 from fastpar._core.dispatch cimport Crew, Run
 from fastpar._core.tasks cimport Batch
 
@@ -35,24 +36,28 @@ cdef class RemoteCrew(Crew):
 cdef class Seat:
     """What one worker has of a run: the batch that it works on.
 
+    A worker has as many of them as it holds batches.
+
     Parameters
     ----------
     run : Run
         In which a seat has been reserved.
     """
 
-    cdef Run run
-    cdef readonly Batch batch
-    cdef readonly int64_t number  # of the batch, counted by whoever sends them
-
     def __cinit__(self, Run run):
         self.run = run
         self.batch = Batch()
 
-    def take(self, int64_t number):
+    cpdef bint take(self):
         """Take the next batch. False: nothing is ready, and the seat is given up."""
-        self.number = number
+        self.is_spoilt = False
         return self.run.take(self.batch)
+
+    cdef int top_up(self) except -1:
+        """Read some of the source if nothing is ready: a seat that is given up has to be brought again."""
+        if fp_queue_n_ready(self.run.queue) == 0:
+            self.run.pull(False)
+        return 0
 
     def leave(self):
         """Give the seat up, between batches."""
@@ -72,7 +77,7 @@ cdef class Seat:
         self._store(results)
         self.run.deliver(self.batch, total_ns, longest_ns)
 
-    def settle(self, list results, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns):
+    cpdef settle(self, list results, int64_t total_ns, int64_t longest_ns, int64_t overhead_ns):
         """Bring in the results of the last tasks that ran, and return those that did not."""
         self._store(results)
         if self.batch.n_done < self.batch.n:
@@ -107,7 +112,7 @@ def fail_without_task(Run run, error):
     run._fail_with(error, -1, None)
 
 
-def columns(Batch batch):
+cpdef tuple columns(Batch batch):
     """A batch as ``(function, columns)``, if all its tasks call the same function with equally many positional arguments.
 
     None if they do not. A column is the tuple of the tasks' arguments at one position: to pickle it costs a fraction of
@@ -136,10 +141,8 @@ def columns(Batch batch):
 cdef enum:
     LARGE = 1 << 15  # OUT_OF_BAND_BYTES: from here on text and bytes are not sent again and again
 
-cdef set ATOMS = {int, float, complex, bool, str, bytes, type(None)}
 
-
-def is_plain(tuple columns):
+cpdef bint is_plain(tuple columns):
     """Whether the columns hold numbers, short text and None only: nothing that needs a pickler of ours."""
     cdef Py_ssize_t i
     cdef tuple column
@@ -147,7 +150,7 @@ def is_plain(tuple columns):
         previous = None
         for i in range(PyTuple_GET_SIZE(column)):
             kind = type(<object>PyTuple_GET_ITEM(column, i))
-            if kind is not previous and kind not in ATOMS:
+            if kind is not previous and not is_atom(kind):
                 return False
             if (kind is str or kind is bytes) and len(<object>PyTuple_GET_ITEM(column, i)) >= LARGE:
                 return False

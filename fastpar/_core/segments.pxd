@@ -12,6 +12,7 @@ cdef extern from "fp_shared.h" nogil:
         fp_atomic_i64_t place
         fp_atomic_i64_t started_ns
         fp_atomic_i64_t stop
+    int FP_BATCHES_HELD
     int FP_PLACE_IDLE
     int FP_PLACE_UNPACKING
     int FP_PLACE_PACKING
@@ -20,6 +21,8 @@ cdef extern from "fp_shared.h" nogil:
     uint32_t fp_segment_n_holders(const fp_segment_head *head) noexcept
     int64_t fp_board_get(const fp_atomic_i64_t *field) noexcept
     void fp_board_set(fp_atomic_i64_t *field, int64_t value) noexcept
+    bint fp_board_offer(fp_board *board, int64_t batch) noexcept
+    bint fp_board_claim(fp_board *board, int64_t batch) noexcept
 
 
 cdef class Segment:

@@ -43,6 +43,7 @@ cdef int generation = 0      # of this process: its parent's and one more
 fp_mutex_init(&lock)
 
 IDLE, UNPACKING, PACKING = FP_PLACE_IDLE, FP_PLACE_UNPACKING, FP_PLACE_PACKING
+BATCHES_HELD = FP_BATCHES_HELD
 
 
 def open_memory(folder=None):
@@ -346,6 +347,15 @@ cdef class Board:
     def stop(self, batch):
         """Let the worker begin no further task of a batch."""
         fp_board_set(&self.board.stop, batch)
+
+    def offer(self, batch):
+        """Say that a batch is on its way; nobody has begun it until it is claimed."""
+        if not fp_board_offer(self.board, batch):
+            raise AssertionError(f"batch {batch} is one more than a worker can hold")
+
+    def claim(self, batch):
+        """Whether the batch is the caller's, and never the other process's: to begin it, or to take it back."""
+        return fp_board_claim(self.board, batch)
 
     def show(self, batch, place):
         """What this worker does now, where it is not in a task."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def is_gone(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -189,6 +190,40 @@ def test_one_closure_is_sent_once_a_worker():
         return ballast[i]
 
     assert parallel(batch_size=1)(delayed(pick)(i) for i in range(300)) == ballast[:300]
+
+
+# ---- one batch ahead
+
+
+def wait_for(path):
+    wait_until(path.exists)
+
+
+def test_what_waits_behind_a_long_task_is_taken_by_a_worker_that_has_nothing(tmp_path):
+    paths = [tmp_path / str(i) for i in range(12)]
+    touches = [delayed(Path.touch)(path) for path in paths]
+    tasks = [delayed(wait_for)(paths[-1]), delayed(abs)(-1), *touches]  # the first ends when the last has begun
+    assert parallel(batch_size=1)(tasks) == [None, 1, *[None] * 12]
+    assert parallel(batch_size=1)(touches) == [None] * 12  # who was robbed of a batch knows its function all the same
+
+
+def test_tasks_behind_one_that_kills_its_worker_are_not_blamed():
+    def kill_if(i):
+        if i % 10 == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    found = parallel(batch_size=1, on_error="return")(delayed(kill_if)(i) for i in range(50))
+    assert [i for i, result in enumerate(found) if result != i] == [3, 13, 23, 33, 43]
+
+
+def test_a_call_that_ends_leaves_nothing_of_its_batches_to_the_next():
+    with pytest.raises(ZeroDivisionError):
+        parallel(batch_size=1)(delayed(divmod)(1, i) for i in range(20))
+    results = parallel(batch_size=1, return_as="generator")(delayed(square)(i) for i in range(100))
+    assert next(results) == 0
+    results.close()
+    assert parallel(batch_size=1)(delayed(square)(i) for i in range(20)) == [i * i for i in range(20)]
 
 
 # ---- leases

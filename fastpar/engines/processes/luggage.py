@@ -43,6 +43,7 @@ class Luggage:
         self._arrays = arrays
         self._stock = Stock(STOCK_BYTES, folder)
         self._repertoire = Repertoire(arrays)
+        self.latest: tuple[Any, int] | None = None  # of which all tasks of a batch were, and its number
         self.is_heavy = False  # workers keep more of this call than they should when it is over
 
     def pack(self, batch: Batch, worker: Worker) -> Parcel:
@@ -54,10 +55,12 @@ class Luggage:
         forgotten = arrays.forgotten_since(worker.n_forgotten)
         if table is not None:
             function, values = table
-            content: Any = (self._number(function, worker, new), values, None, forgotten)
+            number = self._number(function, worker, new)
+            self.latest = function, number
+            content: Any = (number, values, None)
             if not new and not forgotten and is_plain(values):
                 return pack(pickle.dumps(content, PROTOCOL), (), self._stock)
-            content = (content[0], tuple(self._lighten(column, worker, new) for column in values), None, forgotten)
+            content = (number, tuple(self._lighten(column, worker, new) for column in values), None)
         else:
             tasks = [batch[place] for place in range(len(batch))]
             named = [
@@ -68,17 +71,17 @@ class Luggage:
                 )
                 for function, args, kwargs in tasks
             ]
-            content = (None, None, named, forgotten)
+            content = (None, None, named)
         pickled, buffers = dumps(content, arrays.reducers)
-        if new:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
+        if new or forgotten:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
             outer: list[pickle.PickleBuffer] = []
-            everything = [*new.values()], pickled, buffers
+            everything = [*new.values()], forgotten, pickled, buffers
             pickled = pickle.dumps(everything, PROTOCOL, buffer_callback=_set_aside(outer))
             buffers = outer
         missing = [number for number in arrays.mentioned if number not in worker.arrays]
         attached = [(number, arrays.segments[number]) for number in missing]
         parcel = pack(pickled, buffers, self._stock, attached)
-        parcel.brings_functions = bool(new)
+        parcel.brings_news = bool(new or forgotten)
         worker.functions.update(new)  # not before: what cannot be pickled raises
         worker.arrays.difference_update(forgotten)
         worker.functions.difference_update(forgotten)

@@ -77,14 +77,14 @@ class Stock:
 class Parcel:
     """A message body, its descriptors, and the segments that these are of."""
 
-    __slots__ = ("_n_own", "body", "brings_functions", "is_packed", "segments")
+    __slots__ = ("_n_own", "body", "brings_news", "is_packed", "segments")
 
     def __init__(self, body: bytes, segments: list[Segment], n_own: int, *, is_packed: bool) -> None:
         self.body = body
         self.segments = segments
         self._n_own = n_own
         self.is_packed = is_packed
-        self.brings_functions = False
+        self.brings_news = False
 
     @property
     def fds(self) -> list[int]:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from threading import Lock
 
 from fastpar._core.channel import Channel, make_pair
+from fastpar._core.exchange import Peer
 from fastpar._core.segments import Board
 from fastpar.engines.processes import protocol
 from fastpar.engines.processes.interpreter import command
@@ -31,47 +32,33 @@ if TYPE_CHECKING:
 WAREHOUSE_BYTES = 1 << 28
 
 
-class Worker:
+class Worker(Peer):
     """A worker process, seen from its parent.
 
     Attributes
     ----------
     number : int
         Its name towards the nursery.
-    channel : Channel
-    board : Board
     kind : tuple
         Workers of one kind can stand in for each other.
     pid : int
         0 until it has said so itself.
     settings : tuple or None
         What it was told last.
-    functions : set of int
-        Those of the current call that it has.
     arrays : set of int
         Segments of the current call that it has.
-    n_forgotten : int
-        How many of the call's arrays that have gone it was told to let go of.
     """
 
-    __slots__ = (
-        "__weakref__", "arrays", "board", "channel", "functions", "kind", "n_forgotten", "number", "nursery", "outbox",
-        "pid", "seat", "settings", "verdict",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "arrays", "kind", "number", "nursery", "pid", "settings", "verdict")
 
     def __init__(self, number: int, channel: Channel, board: Board, kind: tuple[Any, ...], nursery: Nursery) -> None:
+        super().__init__(channel, board)
         self.number = number
-        self.channel = channel
-        self.board = board
         self.kind = kind
         self.nursery = nursery
         self.pid = 0
         self.settings: Any = None
-        self.functions: set[int] = set()
         self.arrays: set[int] = set()
-        self.n_forgotten = 0
-        self.outbox: list[tuple[Any, ...]] = []
-        self.seat: Any = None  # the session's
         self.verdict: BaseException | None = None  # why the session has killed it
 
     def kill(self) -> None:

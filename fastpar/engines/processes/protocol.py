@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CLOSED = -1  # not a message: nobody is at the other end
 
+# `_core.channel` repeats BATCH, RESULTS and DONE, which compiled code knows.
+
 # Parent to nursery.
 FORK = 1  # number of the worker, whether to exec; descriptors: the worker's end of its channel, its board
 KILL = 2  # number of the worker
@@ -11,7 +13,7 @@ PRELOAD = 3  # body: names of modules
 
 # Parent to worker.
 SETTINGS = 10  # 1 for packed; body: pickled settings, for all batches that follow
-BATCH = 11  # number, tasks, budget in ns, number of the call, 1 for `PACKED`; body: the tasks
+BATCH = 11  # number, tasks, budget in ns, number of the call, 1 if packed, 1 with news; body: news, and the tasks
 REST = 12  # the call is over: drop what was kept for it
 
 # Worker to parent.

@@ -1,8 +1,9 @@
 """One call on worker processes. The calling thread is the event loop: it waits for all of the call's workers in one
 `poll`.
 
-For each worker that the run has a seat for, it takes batches on the worker's behalf, sends them, and brings in the
-answers. A worker that dies is replaced on its seat; what it had not begun goes back to the run.
+For each seat of the run it takes batches on a worker's behalf, sends them, and brings in the answers. A worker has two
+seats where there is enough to do, so that the next batch is there when one has ended; a worker that has nothing gets
+what another has not begun. A worker that dies is replaced on its seats; what it had not begun goes to its successor.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from time import monotonic_ns
 
 from fastpar import cpu
 from fastpar._core.batching import BatchSizer
-from fastpar._core.channel import Poller
 from fastpar._core.dispatch import Run
 from fastpar._core.driven import resize
+from fastpar._core.exchange import Exchange
 from fastpar._core.remote import RemoteCrew, Seat, fail_without_task
-from fastpar._core.segments import IDLE
+from fastpar._core.segments import BATCHES_HELD, IDLE
 from fastpar._core.slots import Slots
 from fastpar.engines.attempts import Attempt, plain_task
 from fastpar.engines.processes import failures, notes, protocol, settings
@@ -50,7 +51,7 @@ MAX_FUNCTIONS = 64
 _calls = itertools.count(1)
 
 
-class ProcessSession:
+class ProcessSession(Exchange):
     """See the module's docstring."""
 
     def __init__(self, pool: Pool, plan: Plan, options: Options) -> None:
@@ -59,20 +60,15 @@ class ProcessSession:
         self._options = options
         self._pid = os.getpid()
         self._is_closed = False
-        self._call = next(_calls)
-        self._batches = itertools.count(1)
         self._settings = settings.collect(plan, options, cpu.budget())
         self._arrays = Arrays(pool.warehouse(options.folder), options.max_nbytes, options.mmap_mode)
         self._luggage = Luggage(self._arrays, options.folder)
         self._nurseries: list[Nursery] = []
-        self._workers: list[Worker] = []
-        self._poller = Poller()
         self._crew = RemoteCrew()
-        self._n_false_starts = 0
         self._n_failures: dict[int, int] = {}  # by index of the task
         self._sizer = BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH)
         self._key: Any = None
-        self.run = Run(
+        run = Run(
             itertools.chain(self._first_task(), plan.source),
             Slots(plan.keep),
             plan.n_workers,
@@ -81,19 +77,18 @@ class ProcessSession:
             self._sizer,
             self._crew,
             times_tasks=plan.times_tasks,
+            n_seats=plan.n_workers * BATCHES_HELD,
         )
+        super().__init__(run, next(_calls), self._arrays.gone)
         pool.sessions.add(self)
 
     def end(self) -> None:
         """At the end of the interpreter: kill the workers, however busy; `close` has nothing left to do."""
         self._is_closed = True
         self.run.cancel()
-        for worker in self._workers:
-            if worker.seat is not None:
-                worker.seat.drop()
-                worker.seat = None
-            self._pool.retire(worker)
-        self._workers = []  # another: the call's thread may be looking at this one
+        for worker in self.peers:
+            self._dismiss(worker)
+        self.peers = []  # another: the call's thread may be looking at this one
 
     def step(self, timeout_ns: int) -> bool:
         """Read, send what there is, and bring in answers until there is news."""
@@ -136,12 +131,12 @@ class ProcessSession:
         if os.getpid() != self._pid:
             return  # a forked child: all of this is its parent's
         try:
-            if any(worker.seat is not None for worker in self._workers):
+            if any(worker.seats for worker in self.peers):
                 self._abandon()
         finally:
-            for worker in self._workers:
+            for worker in self.peers:
                 self._send_home(worker)
-            self._workers.clear()
+            self.peers.clear()
             self._remember_times()
             self._pool.dismiss(self._nurseries)
             self._luggage.close()
@@ -160,11 +155,16 @@ class ProcessSession:
 
     def _bring_workers(self) -> None:
         while self._crew.answer_summons():
-            idle = next((worker for worker in self._workers if worker.seat is None), None)
-            worker = idle or self._lease()
+            worker = self._find_worker()
             if worker is not None:
-                worker.seat = Seat(self.run)
-                self._feed(worker)
+                self.feed(worker, Seat(self.run))
+
+    def _find_worker(self) -> Worker | None:
+        """Whom the next batch is for: a worker who has none, or a new one, or else one who has the fewest."""
+        least: Worker | None = min(self.peers, key=_n_held, default=None)
+        if least is not None and (not least.seats or len(self.peers) == self._plan.n_workers):
+            return least
+        return self._lease()
 
     def _lease(self) -> Worker | None:
         try:
@@ -172,13 +172,13 @@ class ProcessSession:
         except OSError as error:
             fail_without_task(self.run, WorkerStartError(error.errno, f"a worker could not be started: {error}"))
             return None
-        self._workers.append(worker)
+        self.peers.append(worker)
         worker.functions.clear()
         worker.arrays.clear()
         worker.n_forgotten = 0
         if worker.settings != self._settings:
             parcel = self._luggage.pack_settings(self._settings)
-            self._send(worker, protocol.SETTINGS, (parcel.is_packed,), parcel.body, parcel.fds)
+            worker.send(protocol.SETTINGS, (parcel.is_packed,), parcel.body, parcel.fds)
             worker.settings = self._settings
         return worker
 
@@ -188,7 +188,7 @@ class ProcessSession:
             self._pool.retire(worker)
             return
         if worker.arrays or self._luggage.is_heavy:
-            self._send(worker, protocol.REST, (), b"", ())
+            worker.send(protocol.REST)
         if worker.outbox:
             self._pool.retire(worker)  # it does not read
         else:
@@ -196,48 +196,34 @@ class ProcessSession:
 
     # ---- batches
 
-    def _feed(self, worker: Worker) -> None:
-        """Send a worker its next batch, or take its seat away."""
-        seat = worker.seat
-        while seat.take(next(self._batches)):
-            try:
-                parcel = self._luggage.pack(seat.batch, worker)
-            except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when pickled
-                self._blame_pickling(seat, error)
-                continue
-            n = len(seat.batch)
-            numbers = (seat.number, n, seat.budget_ns, self._call, parcel.is_packed, parcel.brings_functions)
-            self._send(worker, protocol.BATCH, numbers, parcel.body, parcel.fds)
-            self._luggage.sent(parcel)
-            return
-        worker.seat = None
+    def relieve(self, worker: Worker) -> None:
+        """Give a worker that has nothing a batch which another has behind the one that it works on."""
+        for other in self.peers:
+            if len(other.seats) > 1 and other.board.claim(other.seats[-1].number):
+                seat = other.seats.pop()
+                if not self.ship(worker, seat):
+                    self.feed(worker, seat)
+                return
 
-    def _blame_pickling(self, seat: Seat, error: Exception) -> None:
+    def ship(self, worker: Worker, seat: Seat) -> bool:
+        """Send a worker the batch of a seat; False if it cannot be packed, and has been settled."""
+        try:
+            parcel = self._luggage.pack(seat.batch, worker)
+        except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when pickled
+            self._blame_pickling(seat, error)
+            return False
+        worker.hold(seat)
+        numbers = (seat.number, len(seat.batch), seat.budget_ns, self.call, parcel.is_packed, parcel.brings_news)
+        worker.send(protocol.BATCH, numbers, parcel.body, parcel.fds)
+        self._luggage.sent(parcel)
+        self.everyday = self._luggage.latest
+        return True
+
+    def _blame_pickling(self, seat: Seat, error: BaseException) -> None:
         """A batch could not be packed: alone, so it is clear whose fault it is; or one by one."""
         if len(seat.batch) == 1:
-            self._settle_failure(seat, 0, explain(plain_task(seat.batch[0]), error))
-        else:
-            resize(self.run, 1)
-            seat.settle([], 0, 0, -1)
-
-    def _send(self, worker: Worker, kind: int, numbers: Any, body: bytes, fds: Any) -> None:
-        try:
-            if worker.outbox or not worker.channel.send(kind, numbers, body, fds):
-                worker.outbox.append((kind, numbers, body, [os.dup(fd) for fd in fds]))
-        except ConnectionError:
-            pass  # what it said last is still to be read
-
-    def _flush(self, worker: Worker) -> None:
-        while worker.outbox:
-            kind, numbers, body, fds = worker.outbox[0]
-            try:
-                if not worker.channel.send(kind, numbers, body, fds):
-                    return
-            except ConnectionError:
-                pass
-            del worker.outbox[0]
-            for fd in fds:
-                os.close(fd)
+            error = explain(plain_task(seat.batch[0]), error)
+        self._suspect_all(seat, error)
 
     # ---- answers
 
@@ -245,20 +231,11 @@ class ProcessSession:
         """Wait for messages, and act on them."""
         if self._options.task_timeout_ns:
             timeout_ns = self._strike(timeout_ns)
-        workers = self._workers
-        fds = [worker.channel.fd for worker in workers]
-        outboxes = [worker.outbox for worker in workers]
-        for place in self._poller.wait(fds, outboxes, timeout_ns):
-            worker = workers[place]
-            if worker.outbox:
-                self._flush(worker)
-            while worker.channel.fd >= 0 and (message := worker.channel.receive()) is not None:
-                self._hear(worker, *message)
-        self._workers = [worker for worker in workers + self._workers[len(workers) :] if worker.channel.fd >= 0]
+        self.attend(timeout_ns)
 
-    def _hear(self, worker: Worker, kind: int, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
+    def hear(self, worker: Worker, kind: int, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         if kind == protocol.RESULTS:
-            self._n_false_starts = 0
+            self.n_false_starts = 0
             self._take_in(worker, numbers, body, fds)
         elif kind == protocol.HELLO:
             worker.pid = numbers[0]
@@ -270,8 +247,8 @@ class ProcessSession:
     def _pass_on(self, worker: Worker, note: tuple[tuple[int, ...], bytes, list[int]]) -> None:
         """What a task says beside its result goes where it would have gone here."""
         batch, place = note[0][:2]
-        seat = worker.seat
-        index = seat.index(place) if seat is not None and seat.number == batch and place >= 0 else None
+        seats = (seat for seat in worker.seats if seat.number == batch and place >= 0)
+        index = next((seat.index(place) for seat in seats), None)
         try:
             notes.hear(note, worker.pid, index)
         except Exception as error:  # noqa: BLE001 -- a handler's, a stream's, or a warning that is an error by now
@@ -280,79 +257,85 @@ class ProcessSession:
     def _take_in(self, worker: Worker, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         """Bring the results of a batch in."""
         _, _, total_ns, longest_ns, status, is_packed = numbers
-        seat = worker.seat
+        seat = worker.seats[0]
         is_full, status = status >> 3, status & 7
+        content: Any = None
+        unreadable: BaseException | None = None
         try:
             content = load_results(body, fds, is_packed)
         except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when made
-            self._cannot_read(worker, error)
-            return
+            unreadable = error
         if status == protocol.MORE:
-            seat.deliver(content[0], total_ns, longest_ns)
+            if unreadable is None and not seat.is_spoilt:
+                seat.deliver(content[0], total_ns, longest_ns)
+            else:  # what follows would not be the results of the next tasks
+                seat.is_spoilt = True
+                worker.board.stop(seat.number)
             return
-        if status == protocol.UNREADABLE:
-            self._cannot_unpack(worker, content)
-            return
-        results, failure = content
-        if failure is not None:
+        del worker.seats[0]
+        if status == protocol.UNREADABLE and unreadable is None:
+            worker.functions.clear()
+            worker.arrays.clear()
+            unreadable = restore_error(content)
+        if unreadable is not None or seat.is_spoilt:
+            self._suspect_all(seat, unreadable)
+        elif content[1] is None:
+            seat.settle(content[0], total_ns, longest_ns, -1)
+        else:
+            results, failure = content
             n_before = seat.batch.n_done + len(results)
             seat.deliver(results, total_ns, longest_ns)
             self._settle_failure(seat, n_before, restore_error(failure))
-        else:
-            seat.settle(results, total_ns, longest_ns, -1)
         if is_full:
-            self._replace(worker)
+            self._replace(worker, [seat])
         else:
-            self._feed(worker)
+            self.feed(worker, seat)
 
-    def _cannot_read(self, worker: Worker, error: Exception) -> None:
-        """Results have come that cannot be unpickled here."""
-        seat = worker.seat
-        if len(seat.batch) == 1:
+    def _suspect_all(self, seat: Seat, error: BaseException | None) -> None:
+        """One of the tasks of a batch has done harm: if there are several, one by one, to find out which."""
+        if len(seat.batch) == 1 and error is not None:
             self._settle_failure(seat, 0, error)
         else:
             resize(self.run, 1)
             seat.settle([], 0, 0, -1)
-        self._feed(worker)
-
-    def _cannot_unpack(self, worker: Worker, description: Any) -> None:
-        """The tasks of a batch could not be unpickled in the worker."""
-        seat = worker.seat
-        worker.functions.clear()
-        worker.arrays.clear()
-        if len(seat.batch) == 1:
-            self._settle_failure(seat, 0, restore_error(description))
-        else:
-            resize(self.run, 1)
-            seat.settle([], 0, 0, -1)
-        self._feed(worker)
 
     # ---- ends
 
-    def _replace(self, worker: Worker) -> None:
-        """Another worker on the seat of one that is to go."""
-        seat, worker.seat = worker.seat, None
-        self._pool.retire(worker)
+    def _replace(self, worker: Worker, seats: list[Seat]) -> None:
+        """Another worker on these seats, and on those whose batches have not been begun, of one that is to go."""
+        seats += worker.take_back()
+        self._dismiss(worker)
+        self.peers.remove(worker)
         successor = self._lease() if self.run.is_open else None
-        if successor is None:
-            seat.leave()
-            return
-        successor.seat = seat
-        self._feed(successor)
+        for seat in seats:
+            if successor is None:
+                seat.drop()
+                seat.leave()
+            elif not (len(seat.batch) and self.ship(successor, seat)):
+                self.feed(successor, seat)
+
+    def _dismiss(self, worker: Worker) -> None:
+        """End a worker; nothing is expected of it any more."""
+        for seat in worker.seats:
+            seat.drop()
+        worker.seats.clear()
+        self._pool.retire(worker)
 
     def _bury(self, worker: Worker, kind: int, numbers: tuple[int, ...]) -> None:
         """A worker has died."""
-        seat = worker.seat
         if worker.board.batch == 0:
-            self._n_false_starts += 1
-            if self._n_false_starts >= MAX_FALSE_STARTS or numbers[:1] == (-1,):
+            self.n_false_starts += 1
+            if self.n_false_starts >= MAX_FALSE_STARTS or numbers[:1] == (-1,):
                 fail_without_task(self.run, failures.start_error(numbers))
-        if seat is None:
+        if not worker.seats:
             self._pool.retire(worker)
+            self.peers.remove(worker)
             return
-        if len(seat.batch):
-            self._settle_estate(worker, seat, worker.verdict or failures.death(worker, kind, numbers))
-        self._replace(worker)
+        seats = worker.take_back()
+        if worker.seats:  # the one that it worked on
+            seats.insert(0, worker.seats.pop())
+            self._settle_estate(worker, seats[0], worker.verdict or failures.death(worker, kind, numbers))
+        self._replace(worker, seats)
 
     def _settle_estate(self, worker: Worker, seat: Seat, error: BaseException) -> None:
         """What becomes of the batch of a worker that has died."""
@@ -361,11 +344,8 @@ class ProcessSession:
             seat.settle([], 0, 0, -1)  # it had not begun
         elif place >= 0:
             self._settle_failure(seat, place, error)
-        elif len(seat.batch) == 1:
-            self._settle_failure(seat, 0, error)
-        else:  # it died over a message of many tasks: one by one, to find out whose
-            resize(self.run, 1)
-            seat.settle([], 0, 0, -1)
+        else:
+            self._suspect_all(seat, error)
 
     def _settle_failure(self, seat: Seat, place: int, error: BaseException) -> None:
         """The task at this place has failed for what it could not catch. The others of its batch are tried again."""
@@ -388,10 +368,10 @@ class ProcessSession:
         limit_ns = self._options.task_timeout_ns
         nearest = timeout_ns
         now = monotonic_ns()
-        for worker in self._workers:
+        for worker in self.peers:
             board = worker.board
-            is_judged = worker.seat is None or worker.verdict is not None
-            if is_judged or board.batch != worker.seat.number or board.place < 0:
+            is_running = board.place >= 0 and any(board.batch == seat.number for seat in worker.seats)
+            if not is_running or worker.verdict is not None:
                 left_ns = limit_ns
             else:
                 left_ns = board.started_ns + limit_ns - now
@@ -407,24 +387,27 @@ class ProcessSession:
     def _abandon(self) -> None:
         """The run is over, and nobody waits for what workers still do: let them stop between tasks, then kill them."""
         self.run.cancel()
-        busy = [worker for worker in self._workers if worker.seat is not None]
-        for worker in busy:
-            worker.board.stop(worker.seat.number)
+        for worker in self.peers:
+            for seat in worker.take_back():
+                seat.drop()
+            if worker.seats:
+                worker.board.stop(worker.seats[-1].number)
         deadline = monotonic_ns() + GRACE_NS
         try:
-            while any(worker.seat is not None for worker in self._workers):
+            while any(worker.seats for worker in self.peers):
                 left_ns = deadline - monotonic_ns()
                 if left_ns <= 0:
                     break
                 self._attend(left_ns)
         finally:  # also where what they say cannot be received, which may be why the run is over
-            for worker in self._workers:
-                if worker.seat is not None:
-                    worker.seat.drop()
-                    worker.seat = None
-                    worker.kill()
-                    self._pool.retire(worker)
-            self._workers = [worker for worker in self._workers if worker.channel.fd >= 0]
+            for worker in [worker for worker in self.peers if worker.seats]:
+                worker.kill()
+                self._dismiss(worker)
+                self.peers.remove(worker)
+
+
+def _n_held(worker: Worker) -> int:
+    return len(worker.seats)
 
 
 def task_key(task: Any) -> Any:

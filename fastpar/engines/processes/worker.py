@@ -11,7 +11,7 @@ import _signal as signal  # type: ignore[import-not-found] # the module around i
 import os
 import sys
 
-from fastpar._core.channel import Channel, Poller
+from fastpar._core.channel import Channel
 from fastpar._core.labor import Labor
 from fastpar._core.segments import IDLE, UNPACKING, Board
 from fastpar.engines.processes import arguments, protocol
@@ -32,6 +32,13 @@ REST_NS = 1_000_000_000
 IDLE_NS = 300_000_000_000
 
 
+class Unreadable:
+    """Stands for a function that could not be unpickled, for whoever wants to call it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class Worker:
     """The state of this process as a worker."""
 
@@ -43,10 +50,10 @@ class Worker:
         self.max_tasks = 0
         self.max_bytes = 0
         self._n_tasks = 0
-        self._poller = Poller()
         self._stock = Stock(STOCK_BYTES)
         self._call = -1
         self._functions = arguments.repertoire
+        self._is_replaced = False  # the parent has been told that this worker is full: it begins nothing any more
         self.leftover: BaseException | None = None  # what an initializer raised
 
     def serve(self) -> int:
@@ -64,16 +71,20 @@ class Worker:
                 self._forget_call()
             else:
                 return 0
+            if self._is_replaced:
+                return 0
             del message, body, fds
 
     def _await(self) -> tuple[int, tuple[int, ...], bytes, list[int]] | None:
         """The next message; None if none came for as long as this worker shall live without one."""
-        if not self._poller.wait([self.channel.fd], None, min(REST_NS, self.idle_ns)):
+        self.channel.be_patient(min(REST_NS, self.idle_ns))
+        message = self.channel.receive(may_wait=True)
+        if message is None:
             self._stock.clear()
-            left_ns = self.idle_ns - REST_NS
-            if left_ns <= 0 or not self._poller.wait([self.channel.fd], None, left_ns):
-                return None
-        return self.channel.receive(may_wait=True)
+            if self.idle_ns > REST_NS:
+                self.channel.be_patient(self.idle_ns - REST_NS)
+                message = self.channel.receive(may_wait=True)
+        return message
 
     def _settle_in(self, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         from fastpar.engines.processes import settings
@@ -96,20 +107,25 @@ class Worker:
         self._call = -1
 
     def _run(self, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
-        number, n_tasks, budget_ns, call, is_packed, brings_functions = numbers
-        self.board.show(number, UNPACKING)
+        number, n_tasks, budget_ns, call, is_packed, brings_news = numbers
+        is_ours = self.board.claim(number)  # else the parent has taken it back; what comes with it is still for us
+        if is_ours:
+            self.board.show(number, UNPACKING)
         if call != self._call:
             self._forget_call()
             self._call = call
             self.scribe.begin_call()
         try:
             pickled, buffers = unpack(body, fds, arguments.receive) if is_packed else (body, [])
-            if brings_functions:
+            if brings_news:
                 pickled, buffers = self._learn(pickled, buffers)
+            if not is_ours:
+                return
             labor = self._understand(number, n_tasks, budget_ns, pickled, buffers)
         except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
-            parcel = pack(pickle.dumps(describe_error(error)), (), self._stock)
-            self._send((number, 0, 0, 0), protocol.UNREADABLE, parcel)
+            if is_ours:
+                parcel = pack(pickle.dumps(describe_error(error)), (), self._stock)
+                self._send((number, 0, 0, 0), protocol.UNREADABLE, parcel)
             return
         while labor.work():
             if self._report(labor, number, protocol.MORE) != protocol.MORE:
@@ -118,20 +134,29 @@ class Worker:
             self._report(labor, number, protocol.DONE if labor.error is None else protocol.RAISED)
 
     def _learn(self, pickled: Any, buffers: Any) -> tuple[Any, Any]:
-        """Take functions in; what is around them is the tasks."""
-        new, pickled, buffers = pickle.loads(pickled, buffers=buffers)
+        """Take functions in, let go of arrays that have gone; what is left is the tasks."""
+        new, forgotten, pickled, buffers = pickle.loads(pickled, buffers=buffers)
+        arguments.forget(forgotten)
         for number, source, aside in new:
-            self._functions[number] = pickle.loads(source, buffers=aside)
+            try:
+                self._functions[number] = pickle.loads(source, buffers=aside)
+            except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
+                self._functions[number] = Unreadable(error)
         return pickled, buffers
+
+    def _function(self, number: int) -> Any:
+        function = self._functions[number]
+        if type(function) is Unreadable:
+            raise function.error
+        return function
 
     def _understand(self, number: int, n_tasks: int, budget_ns: int, pickled: Any, buffers: Any) -> Labor:
         if self.leftover is not None:
             raise self.leftover
-        function, columns, tasks, forgotten = pickle.loads(pickled, buffers=buffers)
-        arguments.forget(forgotten)
+        function, columns, tasks = pickle.loads(pickled, buffers=buffers)
         if columns is not None:
-            return Labor(self.board, number, n_tasks, budget_ns, self._functions[function], columns, None)
-        tasks = [(self._functions[each], args, kwargs) for each, args, kwargs in tasks]
+            return Labor(self.board, number, n_tasks, budget_ns, self._function(function), columns, None)
+        tasks = [(self._function(each), args, kwargs) for each, args, kwargs in tasks]
         return Labor(self.board, number, n_tasks, budget_ns, None, None, tasks)
 
     def _report(self, labor: Labor, number: int, status: int) -> int:
@@ -158,6 +183,7 @@ class Worker:
     def _send(self, numbers: tuple[int, int, int, int], status: int, parcel: Parcel) -> None:
         number = numbers[0]
         if self._is_full():
+            self._is_replaced = status != protocol.MORE
             status += protocol.FULL << 3
         self.scribe.flush()
         header = (*numbers, status, parcel.is_packed)
