@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from math import sqrt
+from multiprocessing import Pool
 from multiprocessing.pool import ThreadPool
 
 from bench.harness import N_JOBS, Case, LeftOutError, Target, Timed
@@ -26,31 +27,10 @@ def plain_loop(n: int) -> Iterator[Timed]:
     yield lambda: total(sqrt(i) for i in range(n))
 
 
-def joblib(n: int) -> Iterator[Timed]:
-    if n > JOBLIB_MOST:
-        raise LeftOutError(f"{n:,} tasks take {n * 40e-6:.0f} s")
-    from joblib import Parallel, delayed
-
-    parallel = Parallel(N_JOBS, "threading", return_as="generator")
-    yield lambda: total(parallel(delayed(sqrt)(i) for i in range(n)))
-
-
-def thread_pool_imap(n: int) -> Iterator[Timed]:
-    with ThreadPool(N_JOBS) as pool:
-        yield lambda: total(pool.imap(sqrt, iter(range(n)), chunksize=100))
-
-
-def fastpar(n: int) -> Iterator[Timed]:
-    from fastpar import Parallel, delayed
-
-    parallel = Parallel(N_JOBS, "threading", return_as="generator")
-    yield lambda: total(parallel(delayed(sqrt)(i) for i in range(n)))
-
-
-def _stream(size: int) -> Case:
+def _stream(kind: str, size: int) -> Case:
     case = Case(
         __name__,
-        what=f"generator to generator, {size:,} tasks, extra peak",
+        what=f"generator to generator, {kind}, {size:,} tasks, extra peak",
         unit="MB",
         size=size,
         quick=1_000,
@@ -59,13 +39,35 @@ def _stream(size: int) -> Case:
         measure=peak_memory,
         isolated=True,
     )
+    theirs, ours = {"threads": ("threading", "threading"), "processes": ("loky", "processes")}[kind]
     case.answer(expected)
     case.serial(plain_loop)
-    case.joblib(joblib)
-    case.rival(thread_pool_imap)
-    case.fastpar(fastpar)
+
+    @case.joblib
+    def joblib(n: int) -> Iterator[Timed]:
+        if n > JOBLIB_MOST:
+            raise LeftOutError(f"{n:,} tasks take long")
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(N_JOBS, theirs, return_as="generator")
+        yield lambda: total(parallel(delayed(sqrt)(i) for i in range(n)))
+
+    @case.rival
+    def pool_imap(n: int) -> Iterator[Timed]:
+        with ThreadPool(N_JOBS) if kind == "threads" else Pool(N_JOBS) as pool:
+            yield lambda: total(pool.imap(sqrt, iter(range(n)), chunksize=100))
+
+    @case.fastpar
+    def fastpar(n: int) -> Iterator[Timed]:
+        from fastpar import Parallel, delayed
+
+        parallel = Parallel(N_JOBS, ours, return_as="generator")
+        yield lambda: total(parallel(delayed(sqrt)(i) for i in range(n)))
+
     return case
 
 
-hundred_thousand = _stream(100_000)
-million = _stream(1_000_000)
+hundred_thousand = _stream("threads", 100_000)
+million = _stream("threads", 1_000_000)
+
+hundred_thousand_on_processes = _stream("processes", 100_000)

@@ -13,19 +13,6 @@ CONSUMER_S = 3e-3
 RESULT_BYTES = 1_000_000
 WINDOW_MB = 2 * N_JOBS * RESULT_BYTES / 1e6
 
-case = Case(
-    __name__,
-    what="1,000 results of 1 MB, slow consumer, extra peak",
-    unit="MB",
-    size=1_000,
-    quick=30,
-    rounds=3,
-    target=Target(2 * WINDOW_MB),
-    measure=peak_memory,
-    isolated=True,
-)
-
-
 def megabyte(i: int) -> bytes:
     return bytes([i % 256]) * RESULT_BYTES
 
@@ -39,17 +26,14 @@ def consume(results: Iterable[bytes]) -> list[int]:
     return firsts
 
 
-@case.answer
 def first_bytes(n: int) -> list[int]:
     return [i % 256 for i in range(n)]
 
 
-@case.serial
 def plain_loop(n: int) -> Iterator[Timed]:
     yield lambda: consume(map(megabyte, range(n)))
 
 
-@case.limit
 def window(n: int) -> Iterator[Timed]:
     """A full window and nothing else."""
 
@@ -60,17 +44,39 @@ def window(n: int) -> Iterator[Timed]:
     yield hold
 
 
-@case.joblib
-def joblib(n: int) -> Iterator[Timed]:
-    from joblib import Parallel, delayed
+def _large(kind: str) -> Case:
+    case = Case(
+        __name__,
+        what=f"1,000 results of 1 MB, {kind}, slow consumer, extra peak",
+        unit="MB",
+        size=1_000,
+        quick=30,
+        rounds=3,
+        target=Target(2 * WINDOW_MB),
+        measure=peak_memory,
+        isolated=True,
+    )
+    theirs, ours = {"threads": ("threading", "threading"), "processes": ("loky", "processes")}[kind]
+    case.answer(first_bytes)
+    case.serial(plain_loop)
+    case.limit(window)
 
-    parallel = Parallel(N_JOBS, "threading", return_as="generator")
-    yield lambda: consume(parallel(delayed(megabyte)(i) for i in range(n)))
+    @case.joblib
+    def joblib(n: int) -> Iterator[Timed]:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(N_JOBS, theirs, return_as="generator")
+        yield lambda: consume(parallel(delayed(megabyte)(i) for i in range(n)))
+
+    @case.fastpar
+    def fastpar(n: int) -> Iterator[Timed]:
+        from fastpar import Parallel, delayed
+
+        parallel = Parallel(N_JOBS, ours, return_as="generator")
+        yield lambda: consume(parallel(delayed(megabyte)(i) for i in range(n)))
+
+    return case
 
 
-@case.fastpar
-def fastpar(n: int) -> Iterator[Timed]:
-    from fastpar import Parallel, delayed
-
-    parallel = Parallel(N_JOBS, "threading", return_as="generator")
-    yield lambda: consume(parallel(delayed(megabyte)(i) for i in range(n)))
+on_threads = _large("threads")
+on_processes = _large("processes")
