@@ -47,7 +47,8 @@ cdef class Run:
     cdef Py_ssize_t n_leased                  # tasks taken, and neither delivered, put back nor given up
     cdef Py_ssize_t n_batches_
     cdef int64_t popped_ns                    # when a generator's latest result left, 0 if it had to be waited for
-    cdef int64_t reader_ns                    # how long the reader kept the one before, 0 if that is not known
+    cdef Py_ssize_t n_untimed                 # results that left since
+    cdef Py_ssize_t n_swift                   # results that the reader took since it last kept one for long
     cdef bint caller_waits
     cdef object error
     cdef tuple failed_task

@@ -82,6 +82,9 @@ cdef uint64_t SLOW_SOURCE_NS = 200_000
 # A reader that keeps a result for longer than this is asked for room at every result: by then a wake-up costs nothing.
 cdef int64_t SLOW_READER_NS = 500_000
 
+# Results that are timed together.
+cdef Py_ssize_t MANY = 16
+
 # A signal that comes between the last look for one and the park itself wakes nobody. It comes just there when somebody
 # waits for the tasks to have begun before sending it, so the first park is short and another look follows.
 cdef int64_t FIRST_PARK_NS = 50_000_000
@@ -324,10 +327,13 @@ cdef class Run:
 
     cdef Py_ssize_t _lot_locked(self) noexcept:
         # The unit of the window. A list holds every result anyhow, so reading further ahead costs it nothing but tasks.
-        # A reader that takes its time is not what workers should wait for, nor a reason to pile results up.
+        # A reader that takes its time is not what workers should wait for, nor a reason to pile results up; as long as nobody
+        # knows whether it does, the window grows with what it has taken. Batches of a size that was asked for come whole.
         if self.slots.keep == KEEP_LIST:
             return self.sizer.lot_size()
-        return 1 if self.reader_ns > SLOW_READER_NS else self.sizer.current_size()
+        if self.sizer.fixed > 0:
+            return self.sizer.current_size()
+        return min(self.sizer.current_size(), 1 + self.n_swift // max(self.pre_dispatch, 1))
 
     cdef bint _has_worthwhile_room_locked(self) noexcept:
         # Waking the caller for every task costs more than a task may; waking it too late starves the workers. Half of
@@ -407,10 +413,20 @@ cdef class Run:
         return found
 
     cdef void _time_reader_locked(self, bint found) noexcept:
-        # Where tasks are so short that batches are large, the clock would cost more than it is worth.
-        cdef int64_t now = fp_os_clock_ns() if found and self.sizer.current_size() <= 16 else 0
-        self.reader_ns = now - self.popped_ns if now and self.popped_ns else 0
+        # Where tasks are so short that batches are large, the clock at each result would cost more than it is worth.
+        cdef int64_t now
+        if not found:
+            self.popped_ns = self.n_untimed = 0
+            return
+        self.n_swift += 1
+        self.n_untimed += 1
+        if self.n_untimed < MANY and self.n_swift > MANY and self.sizer.current_size() > MANY:
+            return
+        now = fp_os_clock_ns()
+        if self.popped_ns and now - self.popped_ns > SLOW_READER_NS * self.n_untimed:
+            self.n_swift = 0
         self.popped_ns = now
+        self.n_untimed = 0
 
     def results(self):
         """All results of a finished run that keeps a list, in the order of the tasks; the run gives them up."""

@@ -207,6 +207,17 @@ class TestResults:
         bench.finish()
         assert bench.run.pop(MISSING) == 1
 
+    def test_the_window_of_a_generator_grows_with_what_its_reader_has_taken(self):
+        bench = Bench(2_000, keep="generator", pre_dispatch=4, size=0)
+        while bench.run.is_open:
+            bench.step()
+            counts = bench.run.counts
+            assert counts.n_pulled <= 4 + 2 * counts.n_consumed  # however large batches would like to be
+            while bench.under_way:
+                bench.finish()
+            assert bench.run.pop(MISSING) is not MISSING
+        bench.drop_all()
+
     @pytest.mark.parametrize("keep", ["generator", "generator_unordered"])
     def test_many_results_through_a_small_window_are_each_given_once(self, keep):
         """Consumed slots are cut off in lots of 64 and more, while later ones wait."""
