@@ -283,7 +283,7 @@ def slow_result(i, in_pickle, home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("in_pickle", [True])
+@pytest.mark.parametrize("in_pickle", [True, False])
 def test_a_bad_result_does_not_shift_those_of_its_batch(in_pickle):
     tasks = [delayed(slow_result)(i, in_pickle, os.getpid()) for i in range(8)]
     found = parallel(batch_size=4, on_error="return")(tasks)
