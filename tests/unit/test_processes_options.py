@@ -12,6 +12,7 @@ import pytest
 from fastpar import Parallel, delayed
 from fastpar.engines.attempts import TaskFailure
 from fastpar.engines.processes.options import parse
+from fastpar.engines.processes.pool import Worker
 from fastpar.errors import RemoteTaskError, TerminatedWorkerError
 
 
@@ -223,6 +224,33 @@ def test_a_task_that_takes_too_long_is_named_and_its_worker_killed(tmp_path):
         os.sched_yield()
     assert is_gone(int((tmp_path / "5").read_text()))
     assert parallel(task_timeout=30)(delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
+
+
+def test_the_task_after_one_that_took_too_long_is_not_to_blame(tmp_path, monkeypatch):
+    """The slow task ends between the look at it and the kill, and the next one has begun by then."""
+    for place in range(2):
+        os.mkfifo(tmp_path / f"gate{place}")
+
+    def pass_gate(place):
+        if not (tmp_path / f"open{place}").exists():
+            (tmp_path / f"gate{place}").read_bytes()
+        return place
+
+    def kill_late(worker):
+        board = worker.board
+        judged = board.batch, board.place
+        (tmp_path / "open0").touch()
+        (tmp_path / "gate0").write_bytes(b"")
+        while (board.batch, board.place) == judged:
+            os.sched_yield()
+        seen.append((judged, (board.batch, board.place)))
+        (tmp_path / "open1").touch()
+        kill(worker)
+
+    seen, kill = [], Worker.kill
+    monkeypatch.setattr(Worker, "kill", kill_late)
+    assert parallel(task_timeout=0.2, batch_size=2)(delayed(pass_gate)(place) for place in range(2)) == [0, 1]
+    assert seen == [((1, 0), (1, 1))]
 
 
 def test_the_limit_is_for_each_task_and_not_for_their_sum():

@@ -59,7 +59,8 @@ class Worker(Peer):
         self.pid = 0
         self.settings: Any = None
         self.arrays: set[int] = set()
-        self.verdict: BaseException | None = None  # why the session has killed it
+        #: Batch and place of the task that it was killed for, and why.
+        self.verdict: tuple[int, int, BaseException] | None = None
 
     def kill(self) -> None:
         """End it at once; the last message on its channel will say so."""

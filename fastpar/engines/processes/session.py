@@ -334,12 +334,16 @@ class ProcessSession(Exchange):
         seats = worker.take_back()
         if worker.seats:  # the one that it worked on
             seats.insert(0, worker.seats.pop())
-            self._settle_estate(worker, seats[0], worker.verdict or failures.death(worker, kind, numbers))
+            self._settle_estate(worker, seats[0], failures.death(worker, kind, numbers))
         self._replace(worker, seats)
 
     def _settle_estate(self, worker: Worker, seat: Seat, error: BaseException) -> None:
         """What becomes of the batch of a worker that has died."""
         place = worker.board.place if worker.board.batch == seat.number else IDLE
+        if worker.verdict is not None:
+            *judged, error = worker.verdict
+            if judged != [seat.number, place]:
+                place = IDLE  # it had just ended the task that it was killed for: the next one is not to blame
         if place == IDLE or worker.pid == 0:
             seat.settle([], 0, 0, -1)  # it had not begun
         elif place >= 0:
@@ -376,9 +380,10 @@ class ProcessSession(Exchange):
             else:
                 left_ns = board.started_ns + limit_ns - now
             if left_ns <= 0:
-                worker.verdict = timeout_error(
+                error = timeout_error(
                     f"the task ran for more than task_timeout={limit_ns / 1e9:g} s, and its worker was killed"
                 )
+                worker.verdict = board.batch, board.place, error
                 worker.kill()
                 left_ns = limit_ns
             nearest = left_ns if nearest < 0 else min(nearest, left_ns)
