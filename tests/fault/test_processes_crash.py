@@ -205,8 +205,8 @@ def test_a_worker_that_dies_while_it_sends_a_gigabyte():
     with pytest.raises(TerminatedWorkerError) as caught:
         parallel(batch_size=1)([delayed(send_if)(CULPRIT, be_killed, 1 << 30), delayed(identity)(1)])
     assert any("in task 0 of" in note for note in caught.value.__notes__)
-    found = parallel(batch_size=1)(delayed(np.ones)(1 << 30, np.uint8) for _ in range(2))
-    assert [int(array[-1]) for array in found] == [1, 1]
+    arrays = iter(parallel(batch_size=1)(delayed(np.ones)(1 << 30, np.uint8) for _ in range(2)))
+    assert [int(array[-1]) for array in arrays] == [1, 1]  # unnamed: `caught` holds this frame
 
 
 @pytest.mark.slow
