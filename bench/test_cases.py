@@ -24,8 +24,8 @@ def test_contender(benchmark, quick: bool, case: Case, contender: Contender) -> 
     n = case.quick if quick else case.size
     benchmark.group = f"{case.row} {case.what}"
     benchmark.extra_info.update(role=contender.role, size=n)
-    expected = case.expected(n) if case.expected else None
     try:
+        expected = case.expected(n) if case.expected else None
         with case.sampler(contender, n) as sample:
             rounds = LEAST_ROUNDS if quick else min(case.rounds, MOST_ROUNDS)
             figure, answer = benchmark.pedantic(sample, rounds=rounds, warmup_rounds=1)
