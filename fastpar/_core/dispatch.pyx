@@ -163,8 +163,8 @@ cdef class Run:
         self.fork_generation = n_forks
 
     def __dealloc__(self):
-        # A worker holds a reference while it is seated, so nobody is.
-        if self.queue != NULL:
+        # A worker holds a reference while it is seated, so nobody is; but in a forked child the parent's workers are.
+        if self.queue != NULL and self.fork_generation == n_forks:
             self._drop_queued()
             fp_queue_free(self.queue)
 

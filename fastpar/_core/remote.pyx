@@ -11,7 +11,7 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
 
-from fastpar._core.capi cimport fp_queue_leave, fp_queue_n_ready
+from fastpar._core.capi cimport fp_queue_n_ready
 from fastpar._core.atoms cimport is_atom
 from fastpar._core.dispatch cimport Crew, Run
 from fastpar._core.tasks cimport Batch
@@ -26,7 +26,7 @@ cdef class RemoteCrew(Crew):
         self.n_summoned += 1
 
     def answer_summons(self):
-        """Whether a worker is to be brought: called until it says no, and each time a `Seat` is made or `decline` called."""
+        """Whether a worker is to be brought: called until it says no, and each time a `Seat` is made, be it to leave."""
         if self.n_summoned == 0:
             return False
         self.n_summoned -= 1
@@ -60,8 +60,9 @@ cdef class Seat:
         return 0
 
     def leave(self):
-        """Give the seat up, between batches."""
-        fp_queue_leave(self.run.queue)
+        """Give the seat up; nothing is expected of its batch any more."""
+        self.drop()
+        self.run.leave()
 
     @property
     def budget_ns(self):

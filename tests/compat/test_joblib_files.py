@@ -193,11 +193,12 @@ def test_the_states_that_numpy_writes_are_read(tmp_path):
     ]
     for dtype in map(np.dtype, dtypes):
         for protocol in (2, 4, 5):
-            (tmp_path / "p").write_bytes(pickle.dumps(dtype, protocol))
+            pickled = pickle.dumps(dtype, protocol)
+            (tmp_path / "p").write_bytes(pickled)
             for trusted in (True, False):
                 found = load(tmp_path / "p", trusted=trusted)
                 assert (found, found.type, found.isalignedstruct) == (dtype, dtype.type, dtype.isalignedstruct)
-                assert found.flags == dtype.flags
+                assert found.flags == pickle.loads(pickled).flags  # NumPy 2.5 adds one
     with_unit = np.dtype("f8", metadata={"unit": "m"})
     (tmp_path / "p").write_bytes(pickle.dumps(with_unit))
     assert load(tmp_path / "p").metadata == with_unit.metadata

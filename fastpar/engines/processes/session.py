@@ -88,6 +88,7 @@ class ProcessSession(Exchange):
         self.run.cancel()
         for worker in self.peers:
             self._dismiss(worker)
+        self._decline()
         self.peers = []  # another: the call's thread may be looking at this one
 
     def step(self, timeout_ns: int) -> bool:
@@ -137,6 +138,7 @@ class ProcessSession(Exchange):
             for worker in self.peers:
                 self._send_home(worker)
             self.peers.clear()
+            self._decline()
             self._remember_times()
             self._pool.dismiss(self._nurseries)
             self._luggage.close()
@@ -155,9 +157,16 @@ class ProcessSession(Exchange):
 
     def _bring_workers(self) -> None:
         while self._crew.answer_summons():
-            worker = self._find_worker()
-            if worker is not None:
-                self.feed(worker, Seat(self.run))
+            seat, worker = Seat(self.run), self._find_worker()
+            if worker is None:
+                seat.leave()
+            else:
+                self.feed(worker, seat)
+
+    def _decline(self) -> None:
+        """Answer the summons that have come since: nobody will."""
+        while self._crew.answer_summons():
+            Seat(self.run).leave()
 
     def _find_worker(self) -> Worker | None:
         """Whom the next batch is for: a worker who has none, or a new one, or else one who has the fewest."""
@@ -309,7 +318,6 @@ class ProcessSession(Exchange):
         successor = self._lease() if self.run.is_open else None
         for seat in seats:
             if successor is None:
-                seat.drop()
                 seat.leave()
             elif not (len(seat.batch) and self.ship(successor, seat)):
                 self.feed(successor, seat)
@@ -317,7 +325,7 @@ class ProcessSession(Exchange):
     def _dismiss(self, worker: Worker) -> None:
         """End a worker; nothing is expected of it any more."""
         for seat in worker.seats:
-            seat.drop()
+            seat.leave()
         worker.seats.clear()
         self._pool.retire(worker)
 
@@ -394,7 +402,7 @@ class ProcessSession(Exchange):
         self.run.cancel()
         for worker in self.peers:
             for seat in worker.take_back():
-                seat.drop()
+                seat.leave()
             if worker.seats:
                 worker.board.stop(worker.seats[-1].number)
         deadline = monotonic_ns() + GRACE_NS
