@@ -49,7 +49,7 @@ class Snapshot:
             descriptors=descriptors(),
             segments=segments(),
             live_runs=n_live(),
-            inner_limits=tuple(sorted((pool["filepath"], pool["num_threads"]) for pool in threadpool_info())),
+            inner_limits=inner_limits(),
             warning_filters=tuple(map(repr, warnings.filters)),
             directory=os.getcwd(),
             environment=tuple(sorted(item for item in os.environ.items() if item[0] != PYTESTS_OWN)),
@@ -66,9 +66,7 @@ class Snapshot:
             if name == "inner_limits":
                 after = tuple(limit for limit in after if limit[0] in dict(before))
             if name == "native_threads":
-                # OpenBLAS stops its threads when the process forks, and starts them again when it is next used.
-                n_blas = sum(n_threads - 1 for _, n_threads in later.inner_limits)
-                after = max(before, after - n_blas if after > before else after)
+                after = max(before, after - n_blas_threads(later.inner_limits) if after > before else after)
             if before != after:
                 lines.append(f"{name}: {difference(before, after)}")
         return lines
@@ -79,6 +77,15 @@ def difference(before, after):
         return f"{before!r} became {after!r}"
     new, gone = sorted(map(str, set(after) - set(before))), sorted(map(str, set(before) - set(after)))
     return f"new {new}, gone {gone}" if new or gone else "another order"
+
+
+def inner_limits():
+    return tuple(sorted((pool["filepath"], pool["num_threads"]) for pool in threadpool_info()))
+
+
+def n_blas_threads(limits):
+    """Threads that may come at any time: OpenBLAS stops its own at a fork, and starts them when it is next used."""
+    return sum(n_threads - 1 for _, n_threads in limits)
 
 
 def settle():
@@ -106,6 +113,8 @@ def workers():
 
 def wait_for_threads(n_native):
     """A joined thread has left Python, and leaves the system a moment later; no event says when."""
+    if len(os.listdir(TASKS)) > n_native:
+        n_native += n_blas_threads(inner_limits())
     deadline = time.monotonic() + PATIENCE_S
     while len(os.listdir(TASKS)) > n_native and time.monotonic() < deadline:
         os.sched_yield()
