@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "fp_os.h" nogil:
     uint64_t fp_os_clock_ns() noexcept       # monotonic
+    void fp_os_yield() noexcept
     uint64_t fp_os_thread_cpu_ns() noexcept  # CPU time of the calling thread
 
 

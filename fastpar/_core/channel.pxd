@@ -42,4 +42,5 @@ cdef class Poller:
     cdef int make_room(self, Py_ssize_t n) except -1
     cdef void watch(self, Py_ssize_t i, int fd, bint for_room) noexcept
     cdef bint is_ready(self, Py_ssize_t i) noexcept
+    cdef int watch_out(self, Py_ssize_t n) except -1
     cdef int wait(self, Py_ssize_t n, int64_t timeout_ns) except -1

@@ -16,7 +16,7 @@ from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOBUFS, EPIPE, errno
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from fastpar._core.capi cimport fp_os_clock_ns
+from fastpar._core.capi cimport fp_os_clock_ns, fp_os_yield
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -68,6 +68,7 @@ MAX_BODY, MAX_FDS = MAX_BODY_, MAX_FDS_
 cdef enum:
     FIRST_POLL_MS = 50      # then signals are looked at: one that came just before the wait would not have ended it
     MAX_POLL_MS = 1 << 30
+    WATCH_NS = 100_000      # twice what it takes to wake a sleeping thread where that means to wake its CPU, too
 
 #: Room in the socket: messages on their way before a sender has to wait.
 cdef int SOCKET_BYTES = 1 << 20
@@ -255,6 +256,18 @@ cdef class Poller:
 
     cdef bint is_ready(self, Py_ssize_t i) noexcept:
         return self.items[i].revents != 0
+
+    cdef int watch_out(self, Py_ssize_t n) except -1:
+        """How many of the first n are ready, or become so in a moment: looks again and again, and does not sleep."""
+        cdef int n_ready
+        cdef int64_t deadline = fp_os_clock_ns() + WATCH_NS
+        with nogil:
+            while True:
+                n_ready = poll(self.items, n, 0)
+                if n_ready != 0 or <int64_t>fp_os_clock_ns() > deadline:
+                    break
+                fp_os_yield()
+        return max(0, n_ready)  # errors are the wait's business
 
     cdef int wait(self, Py_ssize_t n, int64_t timeout_ns) except -1:
         """How many of the first n are ready; 0 when the time is over. Signal handlers run meanwhile."""

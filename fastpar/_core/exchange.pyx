@@ -103,6 +103,8 @@ cdef class Exchange:
         The workers of the call.
     everyday : tuple or None
         The function of everyday batches and its number; set by the subclass when it has sent one.
+    n_cpus : int
+        For the call.
     n_false_starts : int
         How many workers in a row have ended before their first batch; counted by the subclass.
     """
@@ -111,27 +113,31 @@ cdef class Exchange:
     cdef public list peers
     cdef public tuple everyday
     cdef readonly int64_t call
+    cdef Py_ssize_t n_cpus
     cdef public Py_ssize_t n_false_starts
     cdef list gone
     cdef Poller poller
 
-    def __init__(self, Run run, int64_t call, list gone):
+    def __init__(self, Run run, int64_t call, list gone, Py_ssize_t n_cpus):
         self.run = run
         self.call = call
         self.gone = gone
+        self.n_cpus = n_cpus
         self.peers = []
         self.poller = Poller()
 
     cpdef attend(self, int64_t timeout_ns):
         """Wait for messages, and act on them."""
         cdef list peers = self.peers.copy()  # some may go, or come, meanwhile
-        cdef Py_ssize_t i, n = PyList_GET_SIZE(peers)
+        cdef Py_ssize_t i, n = PyList_GET_SIZE(peers), n_busy = 0
         cdef Peer peer
         self.poller.make_room(n)
         for i in range(n):
             peer = <Peer>PyList_GET_ITEM(peers, i)
             self.poller.watch(i, peer.channel.fd, PyList_GET_SIZE(peer.outbox) > 0)
-        if self.poller.wait(n, timeout_ns) == 0:
+            n_busy += PyList_GET_SIZE(peer.seats) > 0
+        # Where a CPU would be idle meanwhile, do not let it fall asleep: to wake it may take longer than a short batch.
+        if not (n_busy < self.n_cpus and timeout_ns and self.poller.watch_out(n)) and self.poller.wait(n, timeout_ns) == 0:
             return
         for i in range(n):
             peer = <Peer>PyList_GET_ITEM(peers, i)

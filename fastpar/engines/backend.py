@@ -268,15 +268,16 @@ class ProcessBackend(ParallelBackendBase):
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
 
-    _options: Any = None
+    _engine: Engine | None = None
 
     @property
     def engine(self) -> Engine:
         """The process engine, with the options of the latest `configure`."""
-        from fastpar.engines.processes.engine import POOL, ProcessEngine
-        from fastpar.engines.processes.options import parse
+        if self._engine is None:
+            from fastpar.engines.processes.engine import make_engine
 
-        return ProcessEngine(POOL, self._options or parse({}))
+            self._engine = make_engine(self.backend_kwargs)
+        return self._engine
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """A number above 0 as it is, a negative one relative to the CPUs of this context."""
@@ -286,7 +287,7 @@ class ProcessBackend(ParallelBackendBase):
         """Read the options; workers come when they are needed."""
         n_workers = self.effective_n_jobs(n_jobs)
         if n_workers > 1:
-            from fastpar.engines.processes.options import parse
+            from fastpar.engines.processes.engine import make_engine
 
-            self._options = parse({**self.backend_kwargs, **backend_kwargs})
+            self._engine = make_engine({**self.backend_kwargs, **backend_kwargs})
         return n_workers

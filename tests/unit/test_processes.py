@@ -42,6 +42,14 @@ def wait_until(condition, seconds=5.0):
     assert condition()
 
 
+def test_the_calling_thread_sleeps_while_tasks_take_their_time():
+    parallel()(delayed(abs)(i) for i in range(4))
+    before = time.thread_time()
+    parallel(4)(delayed(time.sleep)(0.2) for _ in range(4))  # fewer CPUs than workers or more: some may be idle
+    parallel()(delayed(time.sleep)(0.2) for _ in range(1))
+    assert time.thread_time() - before < 0.1
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 1_000])
 @pytest.mark.parametrize("batch_size", ["auto", 1, 7])
 def test_results_are_those_of_the_serial_loop(n, batch_size):

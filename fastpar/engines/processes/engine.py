@@ -9,9 +9,13 @@ import atexit
 import os
 
 from fastpar.engines.base import Capabilities, Plan
-from fastpar.engines.processes.options import Options
+from fastpar.engines.processes.options import Options, parse
 from fastpar.engines.processes.pool import Pool
 from fastpar.engines.processes.session import ProcessSession
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class ProcessEngine:
@@ -42,3 +46,8 @@ class ProcessEngine:
 POOL = Pool()
 os.register_at_fork(after_in_child=POOL.forget)
 atexit.register(POOL.end)
+
+
+def make_engine(given: dict[str, Any]) -> ProcessEngine:
+    """The engine over this process's pool, with the options that `Parallel` was given."""
+    return ProcessEngine(POOL, parse(given))

@@ -57,11 +57,12 @@ class Luggage:
             function, values = table
             number = self._number(function, worker, new)
             self.latest = function, number
+            is_light = is_plain(values)
+            if not is_light:
+                values = tuple(self._lighten(column, worker, new) for column in values)
             content: Any = (number, values, None)
-            if not new and not forgotten and is_plain(values):
-                return pack(pickle.dumps(content, PROTOCOL), (), self._stock)
-            content = (number, tuple(self._lighten(column, worker, new) for column in values), None)
         else:
+            is_light = False
             tasks = [batch[place] for place in range(len(batch))]
             named = [
                 (
@@ -72,7 +73,7 @@ class Luggage:
                 for function, args, kwargs in tasks
             ]
             content = (None, None, named)
-        pickled, buffers = dumps(content, arrays.reducers)
+        pickled, buffers = (pickle.dumps(content, PROTOCOL), []) if is_light else dumps(content, arrays.reducers)
         if new or forgotten:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
             outer: list[pickle.PickleBuffer] = []
             everything = [*new.values()], forgotten, pickled, buffers

@@ -10,6 +10,8 @@ import _pickle as pickle  # the C half: the other takes milliseconds to import
 import copyreg
 import io
 import sys
+from contextlib import suppress
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES
 
@@ -32,6 +34,11 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
     reducers : dict, optional
         For types that are pickled our way.
     """
+    if type(value) is FunctionType or (type(value) is BuiltinFunctionType and type(value.__self__) is ModuleType):
+        with suppress(pickle.PicklingError, AttributeError, ImportError):  # by its name, as most functions can
+            pickled = pickle.dumps(value, PROTOCOL)
+            if b"__main__" not in pickled:
+                return pickled, []
     buffers: list[pickle.PickleBuffer] = []
 
     def keep_aside(buffer: pickle.PickleBuffer) -> bool:
@@ -44,11 +51,10 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
         return is_small
 
     table = copyreg.dispatch_table if reducers is None else {**copyreg.dispatch_table, **reducers}
-    try:
+    pickled = b""
+    with suppress(pickle.PicklingError, AttributeError, TypeError, ImportError):
         pickled = _dumps_by_name(value, table, keep_aside)
-    except (pickle.PicklingError, AttributeError, TypeError, ImportError):
-        pickled = None
-    if pickled is None or b"__main__" in pickled:
+    if not pickled or b"__main__" in pickled:
         buffers.clear()
         pickled = _dumps_by_value(value, table, keep_aside)
     return pickled, buffers

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from fastpar.engines.processes.options import Options
     from fastpar.engines.processes.pool import Nursery, Pool, Worker
 
-#: What a batch costs beside its tasks: pickling, a socket both ways, two wake-ups.
-BATCH_OVERHEAD_NS = 50_000
+#: What a batch costs beside its tasks: pickling, a socket both ways, two wake-ups; and some worker's core meanwhile.
+BATCH_OVERHEAD_NS = 100_000
 MAX_BATCH = 2_048  # D-012
 #: How long workers may take to end their current task, when nobody wants it any more, before they are killed.
 GRACE_NS = 10_000_000
@@ -60,7 +60,8 @@ class ProcessSession(Exchange):
         self._options = options
         self._pid = os.getpid()
         self._is_closed = False
-        self._settings = settings.collect(plan, options, cpu.budget())
+        n_cpus = cpu.budget()
+        self._settings = settings.collect(plan, options, n_cpus)
         self._arrays = Arrays(pool.warehouse(options.folder), options.max_nbytes, options.mmap_mode)
         self._luggage = Luggage(self._arrays, options.folder)
         self._nurseries: list[Nursery] = []
@@ -79,7 +80,7 @@ class ProcessSession(Exchange):
             times_tasks=plan.times_tasks,
             n_seats=plan.n_workers * BATCHES_HELD,
         )
-        super().__init__(run, next(_calls), self._arrays.gone)
+        super().__init__(run, next(_calls), self._arrays.gone, n_cpus)
         pool.sessions.add(self)
 
     def end(self) -> None:
@@ -135,7 +136,7 @@ class ProcessSession(Exchange):
             if any(worker.seats for worker in self.peers):
                 self._abandon()
         finally:
-            for worker in self.peers:
+            for worker in reversed(self.peers):  # the first comes last, and is the next call's first: still warm
                 self._send_home(worker)
             self.peers.clear()
             self._decline()

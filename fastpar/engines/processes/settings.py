@@ -76,8 +76,9 @@ def _environment(plan: Plan, n_cpus: int, more: dict[str, str]) -> dict[bytes, b
     for name in THREAD_VARIABLES:
         if plan.inner_max_num_threads is not None or name not in environment:
             environment[name] = b"%d" % n_inner
-    environment.update((os.fsencode(name), os.fsencode(str(value))) for name, value in more.items())
-    environment[DEPTH_VARIABLE] = b"%d" % (depth() + 1)
+    for variable, value in more.items():
+        environment[os.fsencode(variable)] = os.fsencode(str(value))
+    environment[DEPTH_VARIABLE] = b"%d" % (int(environment.get(DEPTH_VARIABLE, b"0")) + 1)
     return environment
 
 
