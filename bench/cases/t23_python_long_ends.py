@@ -1,7 +1,7 @@
 """T23: does a long task at the beginning hold others up, and one at the end as little as it can?
 
-Begun in order, the last task starts when all others have been begun, 375 ms after the first: 0.625 of the serial time is
-the best there is (D-083). Only who knows the durations could do with 0.5.
+Begun in order, the last task starts when all others have been begun, 375 ms after the first: 0.625 of the serial time
+is the best there is (D-083). Only who knows the durations could do with 0.5.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ cdef class BatchSizer:
     cdef double size         # tasks a batch, before the shrink near the end
     cdef double share        # tasks left for each worker, near the end; infinite until then
     cdef double max_size
+    cdef double max_batch_ns
     cdef Py_ssize_t fixed    # the user's batch_size; 0: automatic
 
     cpdef Py_ssize_t next_size(self, Py_ssize_t n_left, Py_ssize_t n_workers) noexcept nogil

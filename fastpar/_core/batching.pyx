@@ -18,9 +18,8 @@ from libc.stdint cimport INT64_MAX, int64_t
 
 #: Share of a batch that its overhead may cost: "a few per cent".
 cdef double OVERHEAD_SHARE = 0.03
-#: Bounds of the time a batch aims at: below, the clocks themselves cost; above, Ctrl-C, progress and balance suffer.
+#: The least time that a batch aims at: below, the clocks themselves cost.
 cdef double MIN_BATCH_NS = 100e3
-cdef double MAX_BATCH_NS = 5e6
 #: A batch is over budget when it has run this many times as long as it should have,
 cdef double BUDGET = 2.0
 #: or, near a known end, as long as the whole rest should take; but cutting it must stay cheap: this many overheads.
@@ -65,23 +64,26 @@ cdef class BatchSizer:
     max_size : int, default 512
         No automatic batch is larger: the window of tasks taken from the source is a multiple of the batch size, so
         this bounds memory.
+    max_batch_ns : float, default 5 ms
+        No automatic batch aims at more time: Ctrl-C, progress and balance suffer.
 
     Notes
     -----
     Not synchronised: the owner calls every method under its own lock. A few nanoseconds a call.
     """
 
-    def __cinit__(self, double overhead_ns, Py_ssize_t fixed=0, Py_ssize_t max_size=512):
-        if not overhead_ns > 0 or fixed < 0 or max_size < 1:
+    def __cinit__(self, double overhead_ns, Py_ssize_t fixed=0, Py_ssize_t max_size=512, double max_batch_ns=5e6):
+        if not overhead_ns > 0 or fixed < 0 or max_size < 1 or not max_batch_ns > 0:
             raise ValueError(
-                "BatchSizer needs overhead_ns > 0, fixed >= 0 and max_size >= 1, "
-                f"got {overhead_ns}, {fixed} and {max_size}"
+                "BatchSizer needs overhead_ns > 0, fixed >= 0, max_size >= 1 and max_batch_ns > 0, "
+                f"got {overhead_ns}, {fixed}, {max_size} and {max_batch_ns}"
             )
         self.prior_ns = self.overhead_ns = overhead_ns
         self.tasks = self.work_ns = 0
         self.size = 1
         self.share = INFINITY
         self.max_size = max_size
+        self.max_batch_ns = max_batch_ns
         self.fixed = fixed
 
     cpdef Py_ssize_t next_size(self, Py_ssize_t n_left, Py_ssize_t n_workers) noexcept nogil:
@@ -171,7 +173,7 @@ cdef class BatchSizer:
 
     cdef double target_ns(self) noexcept nogil:
         """How long a batch should take."""
-        return clamp(self.overhead_ns / OVERHEAD_SHARE, MIN_BATCH_NS, MAX_BATCH_NS)
+        return clamp(self.overhead_ns / OVERHEAD_SHARE, MIN_BATCH_NS, max(MIN_BATCH_NS, self.max_batch_ns))
 
     cdef double mean_ns(self) noexcept nogil:
         """Time of a task lately: infinite before the first, never 0 where the clock is too coarse to see one."""

@@ -9,6 +9,7 @@ import pytest
 
 from fastpar import Parallel, delayed
 from fastpar.engines.processes import luggage as luggage_module
+from fastpar.engines.processes import pickling
 from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.repertoire import MAX_STRONG, Repertoire
 from fastpar.engines.processes.warehouse import Warehouse
@@ -54,6 +55,41 @@ def test_partials_and_methods_go_once_to_each_worker(sent, make):
     found = parallel(batch_size=1)(delayed(function)() for _ in range(50))
     assert found == [MB] * 50
     assert sum(size > MB // 2 for size in sent) <= 2
+
+
+class Wrapped:
+    """A callable such as libraries make for each task, which counts its own calls."""
+
+    def __init__(self):
+        self.note = "__main__"  # only a text
+        self.n_calls = 0
+
+    def __call__(self, _):
+        self.n_calls += 1
+        return self.n_calls
+
+
+def test_callables_of_one_task_stay_apart():
+    assert parallel(batch_size=5)(delayed(Wrapped())(i) for i in range(20)) == [1] * 20
+
+
+def test_a_callable_of_many_tasks_goes_once_to_each_worker(sent):
+    measure = Measure(b"x" * MB)
+    assert parallel(batch_size=1)(delayed(measure)() for _ in range(50)) == [MB] * 50
+    assert sum(size > MB // 2 for size in sent) <= 3  # the first time it is one of a kind
+
+
+class Measure:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self):
+        return len(self.value)
+
+
+def test_a_text_that_says_main_is_pickled_by_name(monkeypatch):
+    monkeypatch.setattr(pickling, "_dumps_by_value", None)
+    assert pickling.dumps(["__main__", Wrapped()])[1] == []
 
 
 def length(value):

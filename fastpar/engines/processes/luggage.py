@@ -8,7 +8,7 @@ from fastpar._core.remote import columns, is_plain
 from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
 from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
-from fastpar.engines.processes.repertoire import Repertoire
+from fastpar.engines.processes.repertoire import FUNCTIONS, Repertoire
 from fastpar.engines.processes.settings import pickled
 from fastpar.errors import TaskPicklingError
 
@@ -43,7 +43,7 @@ class Luggage:
         self._arrays = arrays
         self._stock = Stock(STOCK_BYTES, folder)
         self._repertoire = Repertoire(arrays)
-        self.latest: tuple[Any, int] | None = None  # of which all tasks of a batch were, and its number
+        self.latest: tuple[Any, int] | None = None  # a function of which all tasks of a batch were, and its number
         self.is_heavy = False  # workers keep more of this call than they should when it is over
 
     def pack(self, batch: Batch, worker: Worker) -> Parcel:
@@ -55,24 +55,24 @@ class Luggage:
         forgotten = arrays.forgotten_since(worker.n_forgotten)
         if table is not None:
             function, values = table
-            number = self._number(function, worker, new)
-            self.latest = function, number
-            is_light = is_plain(values)
+            named = self._name(function, worker, new)
+            self.latest = None if named is function else (function, named)
+            is_light = named is not function and is_plain(values)
             if not is_light:
                 values = tuple(self._lighten(column, worker, new) for column in values)
-            content: Any = (number, values, None)
+            content: Any = (named, values, None)
         else:
             is_light = False
             tasks = [batch[place] for place in range(len(batch))]
-            named = [
+            rows = [
                 (
-                    self._number(function, worker, new),
+                    self._name(function, worker, new),
                     self._lighten(args, worker, new),
                     dict(zip(kwargs, self._lighten(kwargs.values(), worker, new), strict=True)),
                 )
                 for function, args, kwargs in tasks
             ]
-            content = (None, None, named)
+            content = (None, None, rows)
         pickled, buffers = (pickle.dumps(content, PROTOCOL), []) if is_light else dumps(content, arrays.reducers)
         if new or forgotten:  # around it, since a pickle in a pickle is bytes: nothing that has to be looked at again
             outer: list[pickle.PickleBuffer] = []
@@ -108,6 +108,12 @@ class Luggage:
         """Keep nothing: an error that somebody keeps holds frames, and these the call."""
         self._stock.clear()
         self._repertoire.close()
+
+    def _name(self, function: Any, worker: Worker, new: dict[int, tuple[int, Any, Any]]) -> Any:
+        """The number of a function; or itself, if it is an object that comes for the first time."""
+        if type(function) in FUNCTIONS or self._repertoire.comes_again(function):
+            return self._number(function, worker, new)
+        return function
 
     def _number(self, thing: Any, worker: Worker, new: dict[int, tuple[int, Any, Any]]) -> int:
         """The number of a function or constant; its pickle goes to `new` if the worker does not have it."""

@@ -1,7 +1,7 @@
 """Pickling as our channel wants it: C pickle first, by value only where needed, arrays beside the pickle.
 
 An object of `__main__` cannot be pickled by name, for a worker has another `__main__`. Nor need it be found out
-beforehand: a pickle that names `__main__` is made again, by cloudpickle, and so is one that the C pickler refuses.
+beforehand: the C pickler stops at the first one, and cloudpickle begins anew; so it does where the C pickler refuses.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
     """
     if type(value) is FunctionType or (type(value) is BuiltinFunctionType and type(value.__self__) is ModuleType):
         with suppress(pickle.PicklingError, AttributeError, ImportError):  # by its name, as most functions can
-            pickled = pickle.dumps(value, PROTOCOL)
-            if b"__main__" not in pickled:
-                return pickled, []
+            if value.__module__ != "__main__":
+                return pickle.dumps(value, PROTOCOL), []
     buffers: list[pickle.PickleBuffer] = []
 
     def keep_aside(buffer: pickle.PickleBuffer) -> bool:
@@ -51,18 +50,28 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
         return is_small
 
     table = copyreg.dispatch_table if reducers is None else {**copyreg.dispatch_table, **reducers}
-    pickled = b""
-    with suppress(pickle.PicklingError, AttributeError, TypeError, ImportError):
+    try:
         pickled = _dumps_by_name(value, table, keep_aside)
-    if not pickled or b"__main__" in pickled:
+    except (pickle.PicklingError, AttributeError, TypeError, ImportError):
         buffers.clear()
         pickled = _dumps_by_value(value, table, keep_aside)
     return pickled, buffers
 
 
+class _ByName(pickle.Pickler):
+    """Refuses what is of `__main__`."""
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        named = value if kind is FunctionType or issubclass(kind, type) else kind
+        if named.__module__ == "__main__":
+            raise pickle.PicklingError("__main__ is another module in a worker")
+        return NotImplemented
+
+
 def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], bool]) -> bytes:
     file = io.BytesIO()
-    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=keep_aside)
+    pickler = _ByName(file, PROTOCOL, buffer_callback=keep_aside)
     if table is not copyreg.dispatch_table:
         pickler.dispatch_table = table
     pickler.dump(value)

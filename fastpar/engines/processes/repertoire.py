@@ -1,7 +1,8 @@
 """What the workers of a call know by a number: its functions, and large text and bytes that come again.
 
 Each is pickled once, found by its identity, and gone when it dies: workers are told with their next batch. A constant
-is known from its second coming on, since most come once. Mutable arguments have no number: the source may change a list
+is known from its second coming on, since most come once; and so is a callable that is no function, since some libraries
+make one for each task. Mutable arguments have no number: the source may change a list
 between two tasks, so it is pickled for each batch; a closure or `functools.partial` over it sends it once.
 
 Owner: the call's thread; but functions may die in any.
@@ -10,7 +11,8 @@ Owner: the call's thread; but functions may die in any.
 from __future__ import annotations
 
 import weakref
-from types import MethodType
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
 
 from fastpar.engines.processes import arguments
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 #: Things of types that cannot tell when they die: so many are kept.
 MAX_STRONG = 8
+
+
+#: Callables that have a number from the first: what they hold may be large, and one of them is for many tasks.
+FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType, MethodType, MethodWrapperType, partial, type})
 
 
 class Entry:
@@ -83,7 +89,15 @@ class Repertoire:
         self._arrays = arrays
         self._entries: dict[Any, Entry] = {}
         self._strong: dict[Any, None] = {}  # keys of entries that do not end by themselves, the oldest first
-        self._recent: list[Any] = []  # constants that came once
+        self._recent: list[Any] = []  # what came once, lately
+
+    def comes_again(self, thing: Any) -> bool:
+        """Whether something may have been here before, a moment ago; it is remembered for the next time."""
+        if id(thing) in self._entries or any(each is thing for each in self._recent):
+            return True
+        self._recent.append(thing)
+        del self._recent[:-MAX_STRONG]
+        return False
 
     def find(self, thing: Any) -> Entry:
         """The entry of a function or constant."""
@@ -127,11 +141,7 @@ class Repertoire:
         """
         if type(value) not in (str, bytes) or len(value) < OUT_OF_BAND_BYTES:
             return value
-        if any(each is value for each in self._recent):
-            return Recalled(mention(value))
-        self._recent.append(value)
-        del self._recent[:-MAX_STRONG]
-        return value
+        return Recalled(mention(value)) if self.comes_again(value) else value
 
     def close(self) -> None:
         """Keep nothing."""

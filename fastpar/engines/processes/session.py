@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 #: What a batch costs beside its tasks: pickling, a socket both ways, two wake-ups; and some worker's core meanwhile.
 BATCH_OVERHEAD_NS = 100_000
 MAX_BATCH = 2_048  # D-012
+#: Batches may take this long, where what their tasks have in common takes long to pickle: a busy worker can be killed.
+MAX_BATCH_NS = 20e6
+#: What is pickled here is unpickled there, and some of it takes longer.
+PACK_SHARES = 3
 #: How long workers may take to end their current task, when nobody wants it any more, before they are killed.
 GRACE_NS = 10_000_000
 #: So many workers in a row that end before their first batch: something is wrong with all of them.
@@ -67,7 +71,7 @@ class ProcessSession(Exchange):
         self._nurseries: list[Nursery] = []
         self._crew = RemoteCrew()
         self._n_failures: dict[int, int] = {}  # by index of the task
-        self._sizer = BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH)
+        self._sizer = BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH, MAX_BATCH_NS)
         self._key: Any = None
         run = Run(
             itertools.chain(self._first_task(), plan.source),
@@ -217,11 +221,13 @@ class ProcessSession(Exchange):
 
     def ship(self, worker: Worker, seat: Seat) -> bool:
         """Send a worker the batch of a seat; False if it cannot be packed, and has been settled."""
+        started = monotonic_ns()
         try:
             parcel = self._luggage.pack(seat.batch, worker)
         except Exception as error:  # noqa: BLE001 -- whatever the user's classes raise when pickled
             self._blame_pickling(seat, error)
             return False
+        self._sizer.observe_overhead(BATCH_OVERHEAD_NS + PACK_SHARES * (monotonic_ns() - started))
         worker.hold(seat)
         numbers = (seat.number, len(seat.batch), seat.budget_ns, self.call, parcel.is_packed, parcel.brings_news)
         worker.send(protocol.BATCH, numbers, parcel.body, parcel.fds)

@@ -144,8 +144,11 @@ class Worker:
                 self._functions[number] = Unreadable(error)
         return pickled, buffers
 
-    def _function(self, number: int) -> Any:
-        function = self._functions[number]
+    def _function(self, named: Any) -> Any:
+        """A function by its number; or itself."""
+        if type(named) is not int:
+            return named
+        function = self._functions[named]
         if type(function) is Unreadable:
             raise function.error
         return function
@@ -153,9 +156,9 @@ class Worker:
     def _understand(self, number: int, n_tasks: int, budget_ns: int, pickled: Any, buffers: Any) -> Labor:
         if self.leftover is not None:
             raise self.leftover
-        function, columns, tasks = pickle.loads(pickled, buffers=buffers)
+        named, columns, tasks = pickle.loads(pickled, buffers=buffers)
         if columns is not None:
-            return Labor(self.board, number, n_tasks, budget_ns, self._function(function), columns, None)
+            return Labor(self.board, number, n_tasks, budget_ns, self._function(named), columns, None)
         tasks = [(self._function(each), args, kwargs) for each, args, kwargs in tasks]
         return Labor(self.board, number, n_tasks, budget_ns, None, None, tasks)
 
