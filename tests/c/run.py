@@ -226,6 +226,12 @@ SEGMENTS_TSAN_FINDS = [
 ]
 SEGMENTS_EXPLORER_FINDS = [
     Bug(
+        "a batch is claimed by a look and a store",
+        "fp_shared.h",
+        "if (fp_i64_cas_relaxed(&board->offers[i], batch, 0))",
+        "if (fp_i64_load_relaxed(&board->offers[i]) == batch && (fp_i64_store_relaxed(&board->offers[i], 0), true))",
+    ),
+    Bug(
         "a holder counts itself out in two steps",
         "fp_shared.h",
         "fp_u32_add_acq_rel(&head->n_holders, (uint32_t)-1);",

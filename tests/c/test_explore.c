@@ -1,4 +1,5 @@
-/* Small programs over the mutex, the parker, the queue's seats and segments, in every interleaving that fp_explore.h can reach.
+/* Small programs over the mutex, the parker, the queue's seats, segments and boards, in every interleaving that
+ * fp_explore.h can reach.
  *
  * run.py also builds them with bugs planted in the core and expects each to be found here.
  */
@@ -261,6 +262,68 @@ static void segments_finish(void)
     CHECK_EQ(atomic_load(&segment.n_holders), 1);
 }
 
+/* ------------------------------------------------------------------------------------------ program: the offers */
+
+enum { N_BATCHES = FP_BATCHES_HELD };
+
+static fp_board board;
+static int n_offered, n_holders_of[N_BATCHES + 1];
+
+static void claim(int64_t batch)
+{
+    n_holders_of[batch] += fp_board_claim(&board, batch);
+}
+
+/* The parent: as many as a worker can hold, and then each back that nobody has begun. */
+static void offer_and_take_back(int self)
+{
+    (void)self;
+    for (int batch = 1; batch <= N_BATCHES; batch++) {
+        CHECK(fp_board_offer(&board, batch));
+        n_offered = batch;
+        fp_unpark(&parkers[1]);
+    }
+    for (int batch = N_BATCHES; batch > 0; batch--)
+        claim(batch);
+}
+
+/* The worker: begins what was sent, in order. */
+static void begin_in_order(int self)
+{
+    for (int batch = 1; batch <= N_BATCHES; batch++) {
+        while (n_offered < batch)
+            fp_park(&parkers[self], FOR_EVER);
+        claim(batch);
+    }
+}
+
+static void do_nothing(int self)
+{
+    (void)self;
+}
+
+static void offers_set_up(void)
+{
+    memset(&board, 0, sizeof board);
+    memset(n_holders_of, 0, sizeof n_holders_of);
+    n_offered = 0;
+    fp_parker_init(&parkers[1]);
+    bodies[0] = offer_and_take_back;
+    bodies[1] = begin_in_order;
+    bodies[2] = do_nothing;
+}
+
+static void offers_finish(void)
+{
+    all_are_over();
+    for (int batch = 1; batch <= N_BATCHES; batch++)
+        CHECK_EQ(n_holders_of[batch], 1);
+    CHECK(!fp_board_claim(&board, 1));
+    for (int batch = 1; batch <= N_BATCHES; batch++)
+        CHECK(fp_board_offer(&board, batch)); /* all room is there again */
+    CHECK(!fp_board_offer(&board, N_BATCHES + 1));
+}
+
 int main(int argc, char **argv)
 {
     test_start(argc, argv, (struct options){0});
@@ -271,5 +334,6 @@ int main(int argc, char **argv)
     explore("two seats, two workers", 2, two_seats_set_up, seats_finish);
     explore("two tasks that meet", 2, meeting_set_up, seats_finish);
     explore("a segment, two readers", 2, segments_set_up, segments_finish);
+    explore("batches that are begun or taken back", 4, offers_set_up, offers_finish);
     return 0;
 }
