@@ -27,7 +27,8 @@ def sent(monkeypatch):
 
     def weigh(pickled, buffers, stock, attachments=()):
         parcel = pack(pickled, buffers, stock, attachments)
-        sizes.append(len(pickled) + sum(buffer.raw().nbytes for buffer in buffers))
+        attached = sum(len(segment) for _, segment in attachments)
+        sizes.append(len(pickled) + sum(buffer.raw().nbytes for buffer in buffers) + attached)
         return parcel
 
     monkeypatch.setattr(luggage_module, "pack", weigh)

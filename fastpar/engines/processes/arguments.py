@@ -14,7 +14,7 @@ import weakref
 
 from fastpar._core.segments import Segment
 from fastpar.arrays import adopt, key_of, mapped, shared_segment
-from fastpar.engines.processes.packing import unpack
+from fastpar.engines.processes.packing import OWN_BYTES, unpack
 from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -46,6 +46,11 @@ def recall(number: int) -> Any:
 def receive(number: int, fd: int, size: int) -> None:
     """Take a segment in."""
     received[number] = Segment.attach(fd, size)
+
+
+def read(number: int, buffers: list[memoryview]) -> Any:
+    """What has been pickled into a segment, which is then the parent's again."""
+    return pickle.loads(memoryview(received.pop(number)), buffers=buffers)
 
 
 def forget(numbers: list[int]) -> None:
@@ -292,6 +297,14 @@ class Arrays:
             self._numbers[id(owner)] = entry
         self.mentioned[entry[1]] = None
         return entry[1]
+
+    def hold(self, number: int, pickled: bytes) -> bool:
+        """Put a large pickle into a segment of this number, once for all workers. False: it had better go along."""
+        if len(pickled) < OWN_BYTES or len(self._copies) >= MAX_STORED:
+            return False
+        copy = self._copies[number] = self._warehouse.hold(pickled)
+        self.segments[number] = copy.segment
+        return True
 
     def forgotten_since(self, n: int) -> list[int]:
         """Numbers of what has gone, but for the first n of them. Segments of arrays may be used again."""

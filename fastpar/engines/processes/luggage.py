@@ -121,9 +121,11 @@ class Luggage:
         number = entry.number
         if number not in worker.functions and number not in new:
             pickled, buffers = entry.source
-            is_large = bool(buffers) or len(pickled) > OUT_OF_BAND_BYTES
+            is_large = bool(buffers) or pickled is None or len(pickled) > OUT_OF_BAND_BYTES
             self.is_heavy = self.is_heavy or is_large or len(worker.functions) > MAX_LIGHT
-            new[number] = number, pickle.PickleBuffer(pickled), buffers
+            if pickled is None:
+                self._arrays.mentioned[number] = None
+            new[number] = number, None if pickled is None else pickle.PickleBuffer(pickled), buffers
         return number
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fastpar.engines.processes.arguments import Arrays
 
-    Source = tuple[bytes, list[pickle.PickleBuffer]]
+    Source = tuple[bytes | None, list[pickle.PickleBuffer]]
 
 #: Things of types that cannot tell when they die: so many are kept.
 MAX_STRONG = 8
@@ -47,7 +47,7 @@ class Entry:
         Which method.
     number : int
     source : tuple
-        Its pickle, and the buffers beside it.
+        Its pickle, None where that is in the segment of this number; and the buffers beside it.
     """
 
     __slots__ = ("method", "number", "owner", "source")
@@ -108,8 +108,9 @@ class Repertoire:
             owner, method, key = thing, None, id(thing)
         entry = self._entries.get(key)
         if entry is None or not entry.is_of(owner, method):
-            source = dumps(thing, self._arrays.reducers)
+            pickled, buffers = dumps(thing, self._arrays.reducers)
             number = next(self._arrays.numbers)
+            source = None if self._arrays.hold(number, pickled) else pickled, buffers
             entry = self._entries[key] = Entry(self._refer(key, owner, number), method, number, source)
         return entry
 

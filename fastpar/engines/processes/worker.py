@@ -139,7 +139,9 @@ class Worker:
         arguments.forget(forgotten)
         for number, source, aside in new:
             try:
-                self._functions[number] = pickle.loads(source, buffers=aside)
+                self._functions[number] = (
+                    arguments.read(number, aside) if source is None else pickle.loads(source, buffers=aside)
+                )
             except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
                 self._functions[number] = Unreadable(error)
         return pickled, buffers
