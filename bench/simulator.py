@@ -49,7 +49,7 @@ class Engine:
 #: The priors of our engines; the serial parts are a queue's lock, and one message through the parent's loop.
 #: `max_size` is what 1 us tasks need for their overhead to be a few per cent (D-012).
 THREADS = Engine("threads", 5 * US, 200, 512)
-PROCESSES = Engine("processes", 50 * US, 8 * US, 2048)
+PROCESSES = Engine("processes", 50 * US, 8 * US, 1024)
 ENGINES = {engine.name: engine for engine in (THREADS, PROCESSES)}
 
 Shape = Callable[[np.random.Generator, int], np.ndarray]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: What a batch costs beside its tasks: pickling, a socket both ways, two wake-ups; and some worker's core meanwhile.
 BATCH_OVERHEAD_NS = 100_000
-MAX_BATCH = 2_048  # D-012
+MAX_BATCH = 1_024  # D-012
 #: Batches may take this long, where what their tasks have in common takes long to pickle: a busy worker can be killed.
 MAX_BATCH_NS = 20e6
 #: What is pickled here is unpickled there, and some of it takes longer.
