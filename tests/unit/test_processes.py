@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastpar import Parallel, delayed
+from fastpar import Parallel, cpu, delayed
 from fastpar.engines.processes import packing
 from fastpar.engines.processes.engine import POOL
 
@@ -482,6 +482,18 @@ def test_nested_calls_run_and_share_the_cpus():
         return sum(Parallel(2)(delayed(square)(i) for i in range(n)))
 
     assert parallel()(delayed(outer)(n) for n in range(6)) == [0, 0, 1, 5, 14, 30]
+
+
+def test_calls_at_the_same_time_share_the_cpus(monkeypatch):
+    """What tasks see of eight CPUs: alone, and while another call has as many workers."""
+    monkeypatch.setattr(cpu, "cpu_count", lambda: 8)
+    look = [delayed(cpu.budget)()] * 4
+    assert parallel()(look) == [4] * 4
+    other = parallel(return_as="generator")(look)
+    assert parallel()(look) == [2] * 4
+    assert parallel(6)(look) == [1] * 4
+    assert list(other) == [4] * 4
+    assert parallel()(look) == [4] * 4
 
 
 def test_inner_threads_are_limited():

@@ -175,7 +175,7 @@ class Pool:
         self._nursery: Nursery | None = None
         self._nurseries: list[Nursery] = []
         self._n_started = 0
-        self.sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
         self.task_times: dict[Any, tuple[int, int, int]] = {}  # of functions: tasks, their time, that of the longest
         self._warehouses.clear()
 
@@ -185,6 +185,16 @@ class Pool:
             if folder not in self._warehouses:
                 self._warehouses[folder] = Warehouse(WAREHOUSE_BYTES, folder)
             return self._warehouses[folder]
+
+    def admit(self, session: ProcessSession) -> None:
+        """A call begins."""
+        with self._lock:
+            self._sessions.add(session)
+
+    def n_engaged(self) -> int:
+        """How many workers the calls that are under way may have, all together."""
+        with self._lock:
+            return sum(session.n_workers for session in self._sessions if not session.is_over)
 
     def lease(self, options: Options, private: list[Nursery]) -> Worker:
         """A worker for one call.
@@ -300,6 +310,8 @@ class Pool:
 
     def end(self) -> None:
         """At the end of the interpreter: the same, and calls that have not ended do so now."""
-        for session in list(self.sessions):
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
             session.end()
         self.close()

@@ -64,7 +64,7 @@ class ProcessSession(Exchange):
         self._options = options
         self._pid = os.getpid()
         self._is_closed = False
-        n_cpus = cpu.budget()
+        n_cpus = self._find_cpus()
         self._settings = settings.collect(plan, options, n_cpus)
         self._arrays = Arrays(pool.warehouse(options.folder), options.max_nbytes, options.mmap_mode)
         self._luggage = Luggage(self._arrays, options.folder)
@@ -85,7 +85,22 @@ class ProcessSession(Exchange):
             n_seats=plan.n_workers * BATCHES_HELD,
         )
         super().__init__(run, next(_calls), self._arrays.gone, n_cpus)
-        pool.sessions.add(self)
+        pool.admit(self)
+
+    def _find_cpus(self) -> int:
+        """This call's part of the CPUs: that of its workers among those of all calls under way in this process."""
+        n_others = self._pool.n_engaged()
+        return max(1, cpu.budget() * self.n_workers // (self.n_workers + n_others))
+
+    @property
+    def n_workers(self) -> int:
+        """How many workers it may have."""
+        return self._plan.n_workers  # type: ignore[no-any-return]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its workers are given back."""
+        return self._is_closed
 
     def end(self) -> None:
         """At the end of the interpreter: kill the workers, however busy; `close` has nothing left to do."""
