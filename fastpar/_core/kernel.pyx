@@ -1,11 +1,11 @@
 """Kernels as Python objects, and the loops over them: the address is looked up once, the GIL released once a loop.
 
-Owns: `Kernel`, and how each kind of signature becomes the body of a loop. Not its job: reading signatures and finding the
-function in what a user has (`fastpar.kernels`). A loop may be called from any thread; the arrays it works on are held by
-their buffers until it ends.
+Owns: `Kernel`, and how each kind of signature becomes the body of a loop. Not its job: reading signatures and finding
+the function in what a user has (`fastpar.kernels`), and whether arrays fit (`fastpar._core.buffers`). A loop may be
+called from any thread; the arrays it works on are held by their buffers until it ends.
 """
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport Py_buffer
 from cpython.exc cimport PyErr_Occurred
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.tuple cimport PyTuple_GET_SIZE
@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memset
 
 from fastpar._core cimport threads
+from fastpar._core.buffers cimport Held, check_overlap, check_row, check_shape, shape_of
 from fastpar._core.pool cimport (
     FP_AUTO,
     FP_DONE,
@@ -254,113 +255,11 @@ def run_reduce(Kernel kernel, int64_t n, uintptr_t data, str op, int64_t block, 
 
 # ------------------------------------------------------------------------------------------------- arrays
 
-cdef class Held:
-    """The buffers of some arrays, until `release`."""
-
-    cdef Py_buffer buffers[5]
-    cdef int n
-
-    cdef Py_buffer *hold(self, object array, bint writable, str format, str name) except NULL:
-        cdef Py_buffer *buffer = &self.buffers[self.n]
-        try:
-            PyObject_GetBuffer(array, buffer, PyBUF_FORMAT | PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0))
-        except (TypeError, BufferError, ValueError) as error:
-            raise _as_array_error(array, writable, name, error)
-        self.n += 1
-        if buffer.format == NULL or (<bytes>buffer.format).decode() != format:
-            raise TypeError(
-                f"{name} is of type {_dtype_name(array)}, and the kernel takes {'float64' if format == 'd' else 'float32'}: "
-                f"convert it with astype, or use a kernel of another signature"
-            )
-        return buffer
-
-    cdef void release(self) noexcept:
-        while self.n > 0:
-            self.n -= 1
-            PyBuffer_Release(&self.buffers[self.n])
-
-    def __dealloc__(self):
-        self.release()
-
-
-cdef object _as_array_error(object array, bint writable, str name, object error):
-    if writable and getattr(getattr(array, "flags", None), "writeable", True) is False:
-        return ValueError(f"{name} is read-only, and the kernel writes there: give a writable array, or a copy")
-    return TypeError(f"{name} is no array of numbers: {type(array).__name__} ({error})")
-
-
-cdef object _dtype_name(object array):
-    return getattr(array, "dtype", type(array).__name__)
-
-
 cdef void describe(fp_strided *strided, const Py_buffer *buffer, int n_dims) noexcept:
     cdef int dim
     strided.first = <char *>buffer.buf
     for dim in range(n_dims):
         strided.strides[dim] = buffer.strides[dim]
-
-
-cdef int check_shape(const Py_buffer *buffer, const Py_buffer *like, int n_dims, str name) except -1:
-    cdef int dim
-    cdef bint is_same = buffer.ndim == like.ndim or n_dims < like.ndim and buffer.ndim >= n_dims
-    for dim in range(n_dims):
-        is_same = is_same and buffer.shape[dim] == like.shape[dim]
-    if not is_same:
-        raise ValueError(
-            f"{name} has shape {_shape(buffer)} where {_shape(like)} is needed: a kernel is mapped over arrays of one shape, "
-            "use numpy.broadcast_to where they differ"
-        )
-    return 0
-
-
-cdef tuple _shape(const Py_buffer *buffer):
-    return tuple([buffer.shape[dim] for dim in range(buffer.ndim)])
-
-
-cdef int check_overlap(const Py_buffer *out, const Py_buffer *array, object out_array, object in_array) except -1:
-    """An output may be an input itself, element on element; any other overlap makes the result depend on the order."""
-    cdef uintptr_t bounds[4]
-    cdef bint is_same = out.buf == array.buf and out.ndim == array.ndim
-    cdef int dim
-    for dim in range(out.ndim if is_same else 0):
-        is_same = is_same and out.strides[dim] == array.strides[dim]
-    if is_same:
-        return 0
-    find_bounds(out, bounds)
-    find_bounds(array, bounds + 2)
-    if bounds[1] <= bounds[2] or bounds[3] <= bounds[0]:
-        return 0
-    import numpy as np
-
-    try:
-        overlaps = np.shares_memory(np.asarray(out_array), np.asarray(in_array), max_work=100_000)
-    except np.exceptions.TooHardError:
-        overlaps = True
-    if overlaps:
-        raise ValueError("the output overlaps an input without being the same: give another array, or copy the input")
-    return 0
-
-
-cdef void find_bounds(const Py_buffer *buffer, uintptr_t *bounds) noexcept:
-    cdef int64_t low = 0, high = buffer.itemsize, reach
-    cdef int dim
-    for dim in range(buffer.ndim):
-        reach = (buffer.shape[dim] - 1) * buffer.strides[dim]
-        if buffer.shape[dim] == 0:
-            high = low
-            break
-        if reach < 0:
-            low += reach
-        else:
-            high += reach
-    bounds[0] = <uintptr_t>buffer.buf + low
-    bounds[1] = <uintptr_t>buffer.buf + high
-
-
-cdef int check_row(const Py_buffer *buffer, str name) except -1:
-    if buffer.ndim == 0 or (buffer.shape[buffer.ndim - 1] > 1 and buffer.strides[buffer.ndim - 1] != buffer.itemsize):
-        raise ValueError(f"rows of {name} are not contiguous: use numpy.ascontiguousarray")
-    return 0
 
 
 def run_map(Kernel kernel, tuple arrays, out, uintptr_t data, Loop loop):
@@ -420,7 +319,7 @@ def run_map(Kernel kernel, tuple arrays, out, uintptr_t data, Loop loop):
 cdef object _empty(const Py_buffer *like, int n_dims, str format):
     import numpy as np
 
-    return np.empty(_shape(like)[:n_dims], format)
+    return np.empty(shape_of(like)[:n_dims], format)
 
 
 # ------------------------------------------------------------------------------------------------- tasks of Parallel
