@@ -12,7 +12,7 @@ from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memset
 
-from fastpar._core cimport threads
+cimport fastpar._core.threads as threads
 from fastpar._core.buffers cimport Held, check_overlap, check_row, check_shape, shape_of
 from fastpar._core.pool cimport (
     FP_AUTO,

@@ -45,6 +45,7 @@ HEAVY |= {"dataclasses", "typing", "re", "socket", "subprocess", "threadpoolctl"
 
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd"))
 CYTHON = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(\([^)]*\)|[^#\n]*)|c?import\s+([\w., ]+))", re.M)
+CIMPORT = re.compile(r"^\s*from\s+fastpar\.?([\w.]*)\s+cimport\s+(\([^)]*\)|[^#\n]*)", re.M)
 
 
 def module_of(path):
@@ -154,6 +155,17 @@ def test_the_reader_of_imports_sees_what_is_there():
     found = {imported for imported, _ in imports_of(PACKAGE / "_core" / "dispatch.pxd")}
     assert {"_core.batching", "_core.capi"} <= found
     assert ("runloop", True) in set(imports_of(PACKAGE / "parallel.py"))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.suffix != ".py"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_modules_are_cimported_by_their_full_names(path):
+    # cythonize overlooks the module in `from package cimport module`, and then does not rebuild when its .pxd changes.
+    for package, names in CIMPORT.findall(path.read_text()):
+        for name in re.findall(r"\w+", names):
+            module = f"{package}.{name}".lstrip(".")
+            assert module not in MODULES, f"write: cimport fastpar.{module} as {name}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
