@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
@@ -49,3 +50,57 @@ def halves_on_forks(tasks: list[Task]) -> list[Any]:
             shares.append(pickle.load(file))
         os.wait()
     return [result for share in shares for result in share]
+
+
+@contextmanager
+def answering_forks(function: Callable[[Any], Any]) -> Iterator[Callable[[list[Any], int], list[Any]]]:
+    """Forks that call a function for whatever comes through a pipe.
+
+    Yields
+    ------
+    callable
+        Given arguments and how many go into a message: each fork gets a message, then each is asked for its answer.
+    """
+    pids, pipes = [], []
+    for _ in range(N_JOBS):
+        (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            for pipe in pipes:  # else the forks before this one would not see them end
+                os.close(pipe[0].fileno())
+            os.close(ours_out)
+            _answer(function, open(theirs_in, "rb"), open(theirs_out, "wb"))  # noqa: SIM115 -- ends with the process
+        os.close(theirs_in)
+        os.close(theirs_out)
+        pids.append(pid)
+        pipes.append((open(ours_out, "wb"), open(ours_in, "rb")))  # noqa: SIM115 -- closed below
+
+    def ask(arguments: list[Any], size: int) -> list[Any]:
+        messages = [arguments[start : start + size] for start in range(0, len(arguments), size)]
+        results = []
+        for start in range(0, len(messages), N_JOBS):
+            asked = list(zip(pipes, messages[start : start + N_JOBS], strict=False))
+            for (out, _), message in asked:
+                pickle.dump(message, out, 5)
+                out.flush()
+            for (_, answers), _ in asked:
+                results += pickle.load(answers)
+        return results
+
+    yield ask
+    for pid, (out, answers) in zip(pids, pipes, strict=True):
+        out.close()
+        answers.close()
+        os.waitpid(pid, 0)
+
+
+def _answer(function: Callable[[Any], Any], questions: Any, answers: Any) -> None:
+    """The life of such a fork; does not return."""
+    try:
+        while True:
+            pickle.dump([function(argument) for argument in pickle.load(questions)], answers, 5)
+            answers.flush()
+    except EOFError:
+        os._exit(0)
+    finally:
+        os._exit(1)

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from math import sqrt
 from multiprocessing import Pool
 
+from bench.bare import answering_forks
 from bench.harness import N_JOBS, Case, Target, Timed
 
 case = Case(
@@ -28,6 +29,12 @@ def roots(n: int) -> list[float]:
 @case.serial
 def comprehension(n: int) -> Iterator[Timed]:
     yield lambda: [sqrt(i) for i in range(n)]
+
+
+@case.limit
+def two_bare_pipes(n: int) -> Iterator[Timed]:
+    with answering_forks(sqrt) as ask:
+        yield lambda: ask(list(range(n)), n // N_JOBS)
 
 
 @case.joblib
