@@ -194,12 +194,13 @@ def _one_line(brief: reprlib.Repr, value: object) -> str:
 def user_traceback(error: BaseException) -> TracebackType | None:
     """The traceback of an error from the first frame that is not fastpar's on: how it got to us is our affair.
 
-    The innermost frame where all are ours: a task may be a builtin. All of it where FASTPAR_FULL_TRACEBACK is set.
+    None where all are ours: a frame keeps those that called it, and with them what the call held. All of it where
+    FASTPAR_FULL_TRACEBACK is set.
     """
     traceback = error.__traceback__
     if os.environ.get("FASTPAR_FULL_TRACEBACK"):
         return traceback
-    while traceback is not None and traceback.tb_next and _is_ours(traceback.tb_frame.f_code.co_filename):
+    while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
     return traceback
 

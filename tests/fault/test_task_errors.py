@@ -1,8 +1,10 @@
 """Whatever a task raises arrives as it is: its type, attributes and traceback, with a note and few frames of ours."""
 
+import gc
 import sys
 import threading
 import traceback
+import weakref
 
 import pytest
 
@@ -237,3 +239,27 @@ class TestResources:
         lock, file = threading.Lock(), sys.stdout
         results = Parallel(n_jobs=n_jobs, backend="threading")([delayed(lambda x: x)(lock), delayed(lambda x: x)(file)])
         assert results == [lock, file]
+
+
+class Large:
+    pass
+
+
+def refuse(thing):
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+@pytest.mark.parametrize("backend", ["threading", "processes"])
+def test_a_failed_call_keeps_nothing_when_its_error_has_gone(backend, return_as):
+    """Not only when the collector comes: what the call held may be large."""
+    large = Large()
+    reference = weakref.ref(large)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError) as caught:
+            list(Parallel(2, backend, return_as=return_as)([delayed(refuse)(large)] * 4))
+        del large, caught
+        assert reference() is None
+    finally:
+        gc.enable()
