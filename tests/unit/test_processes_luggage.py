@@ -202,3 +202,18 @@ def test_what_came_once_is_no_constant_yet(arrays):
     assert known.lighten(large, mention).number == 7
     assert known.lighten(small, mention) is known.lighten(small, mention) is small
     assert mentioned == [large]
+
+
+def test_a_callable_of_one_task_goes_with_its_task():
+    alive = weakref.WeakSet()
+
+    def tasks():
+        for i in range(60):
+            function = Wrapped()
+            alive.add(function)
+            yield delayed(function)(i)
+
+    most = 0
+    for _ in Parallel(2, "processes", return_as="generator", batch_size=1, pre_dispatch=2)(tasks()):
+        most = max(most, len(alive))
+    assert most < 10

@@ -60,8 +60,11 @@ class Entry:
 
     def is_of(self, owner: object, method: object) -> bool:
         """Whether it is still the thing that it was made for: ids are used again."""
-        kept = self.owner() if type(self.owner) is weakref.ref else self.owner
-        return kept is owner and self.method is method
+        return _referent(self.owner) is owner and self.method is method
+
+
+def _referent(kept: Any) -> Any:
+    return kept() if type(kept) is weakref.ref else kept
 
 
 class Recalled:
@@ -89,13 +92,16 @@ class Repertoire:
         self._arrays = arrays
         self._entries: dict[Any, Entry] = {}
         self._strong: dict[Any, None] = {}  # keys of entries that do not end by themselves, the oldest first
-        self._recent: list[Any] = []  # what came once, lately
+        self._recent: list[Any] = []  # what came once, lately; weakly where that can be
 
     def comes_again(self, thing: Any) -> bool:
         """Whether something may have been here before, a moment ago; it is remembered for the next time."""
-        if id(thing) in self._entries or any(each is thing for each in self._recent):
+        if id(thing) in self._entries or any(_referent(each) is thing for each in self._recent):
             return True
-        self._recent.append(thing)
+        try:
+            self._recent.append(weakref.ref(thing))
+        except TypeError:
+            self._recent.append(thing)
         del self._recent[:-MAX_STRONG]
         return False
 
