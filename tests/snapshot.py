@@ -1,6 +1,5 @@
 """What a test could leave behind in its process: threads, children, descriptors, limits and settings."""
 
-import gc
 import os
 import sys
 import threading
@@ -21,8 +20,6 @@ PYTESTS_OWN = "PYTEST_CURRENT_TEST"
 TASKS = Path("/proc/self/task")
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE_S = 10.0
-
-GIL_IS_OFF = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 @dataclass(frozen=True)
@@ -89,13 +86,11 @@ def n_blas_threads(limits):
 
 
 def settle():
-    """End what may rightly outlive a call: idle workers, and objects in reference cycles."""
+    """End what may rightly outlive a call: idle workers."""
     close_pool()
     PROCESSES.close()
     if "fastpar._core.pool" in sys.modules:
         sys.modules["fastpar._core.pool"].rest()  # the native threads
-    if n_live() or GIL_IS_OFF:  # without a GIL, more is left to the collector
-        gc.collect()
 
 
 def close_pool():
