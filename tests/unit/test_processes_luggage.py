@@ -1,6 +1,7 @@
 """What travels to workers, and how often: functions, closures, constants, arrays."""
 
 import gc
+import os
 import weakref
 from functools import partial
 
@@ -56,6 +57,58 @@ def test_partials_and_methods_go_once_to_each_worker(sent, make):
     found = parallel(batch_size=1)(delayed(function)() for _ in range(50))
     assert found == [MB] * 50
     assert sum(size > MB // 2 for size in sent) <= 2
+
+
+def total(array, i):
+    return float(array[-1]) + i
+
+
+def holding(array):
+    return lambda i: float(array[-1]) + i
+
+
+class Model:
+    def __init__(self, array):
+        self.array = array
+
+    def predict(self, i):
+        return float(self.array[-1]) + i
+
+    __call__ = predict
+
+
+@pytest.mark.parametrize("n_jobs", [2, 4])
+@pytest.mark.parametrize(
+    "make", [holding, lambda array: partial(total, array), lambda array: Model(array).predict, Model]
+)
+def test_every_worker_gets_the_arrays_that_a_function_holds(make, n_jobs):
+    """Also one that comes later, in the place of another that died, and is told of a function again."""
+    function = make(np.full(MB, 0.5))  # more than max_nbytes: in a segment beside the pickle
+    assert parallel(n_jobs, batch_size=1)(delayed(function)(i) for i in range(40)) == [i + 0.5 for i in range(40)]
+    tasks = [delayed(function)(0), delayed(os._exit)(1), *(delayed(function)(i) for i in range(20))]
+    found = parallel(n_jobs, batch_size=1, on_error="return")(tasks)
+    assert found[:1] + found[2:] == [0.5, *(i + 0.5 for i in range(20))]
+
+
+class MakesAnArray:
+    """Whose array is there for its pickle only."""
+
+    def __call__(self, i):
+        return i
+
+    def __reduce__(self):
+        return made_of, (np.full(MB, 0.5),)
+
+
+def made_of(array):
+    assert array[-1] == 0.5
+    return MakesAnArray()
+
+
+def test_an_array_that_was_made_for_a_pickle_is_made_again():
+    function = partial(MakesAnArray())
+    tasks = [delayed(function)(i) for i in range(20)]
+    assert parallel(4, batch_size=1)(tasks) == list(range(20))
 
 
 class Wrapped:

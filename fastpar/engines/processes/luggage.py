@@ -9,7 +9,6 @@ from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
 from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
 from fastpar.engines.processes.repertoire import FUNCTIONS, Repertoire
-from fastpar.engines.processes.settings import pickled
 from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -97,7 +96,7 @@ class Luggage:
 
     def pack_settings(self, settings: Settings) -> Parcel:
         """What a worker has to know before its first batch."""
-        return pack(*pickled(settings), self._stock)
+        return pack(*dumps(settings), self._stock)
 
     def sent(self, parcel: Parcel) -> None:
         """The parcel is on its way: its own segments may be used again when the worker has done with them."""
@@ -123,8 +122,7 @@ class Luggage:
             pickled, buffers = entry.source
             is_large = bool(buffers) or pickled is None or len(pickled) > OUT_OF_BAND_BYTES
             self.is_heavy = self.is_heavy or is_large or len(worker.functions) > MAX_LIGHT
-            if pickled is None:
-                self._arrays.mentioned[number] = None
+            self._arrays.mentioned.update(entry.needs)
             new[number] = number, None if pickled is None else pickle.PickleBuffer(pickled), buffers
         return number
 

@@ -48,15 +48,18 @@ class Entry:
     number : int
     source : tuple
         Its pickle, None where that is in the segment of this number; and the buffers beside it.
+    needs : dict
+        Numbers of the segments that the pickle refers to: whoever gets the one gets the others.
     """
 
-    __slots__ = ("method", "number", "owner", "source")
+    __slots__ = ("method", "needs", "number", "owner", "source")
 
-    def __init__(self, owner: Any, method: Any, number: int, source: Source) -> None:
+    def __init__(self, owner: Any, method: Any, number: int) -> None:
         self.owner = owner
         self.method = method
         self.number = number
-        self.source = source
+        self.source: Source = None, []
+        self.needs: dict[int, None] = {}
 
     def is_of(self, owner: object, method: object) -> bool:
         """Whether it is still the thing that it was made for: ids are used again."""
@@ -114,11 +117,28 @@ class Repertoire:
             owner, method, key = thing, None, id(thing)
         entry = self._entries.get(key)
         if entry is None or not entry.is_of(owner, method):
-            pickled, buffers = dumps(thing, self._arrays.reducers)
             number = next(self._arrays.numbers)
-            source = None if self._arrays.hold(number, pickled) else pickled, buffers
-            entry = self._entries[key] = Entry(self._refer(key, owner, number), method, number, source)
+            made = Entry(owner, method, number)
+            self._pickle(thing, made)
+            made.owner = self._refer(key, owner, number)
+            entry = self._entries[key] = made
+        elif not entry.needs.keys() <= self._arrays.segments.keys():  # an array was made for the pickle, and has gone
+            self._pickle(thing, entry)
         return entry
+
+    def _pickle(self, thing: Any, entry: Entry) -> None:
+        arrays = self._arrays
+        outer, arrays.mentioned = arrays.mentioned, {}
+        try:
+            pickled, buffers = dumps(thing, arrays.reducers)
+            entry.needs = arrays.mentioned
+        finally:
+            arrays.mentioned = outer
+        if entry.number in arrays.segments or arrays.hold(entry.number, pickled):
+            entry.needs[entry.number] = None
+            entry.source = None, buffers
+        else:
+            entry.source = pickled, buffers
 
     def _refer(self, key: Any, owner: Any, number: int) -> Any:
         entries, gone = self._entries, self._arrays.gone

@@ -6,7 +6,6 @@ Collected for each call, compared with what the worker was told last, and sent o
 
 from __future__ import annotations
 
-import _pickle as pickle  # the C half: the other takes milliseconds to import
 import os
 import sys
 import warnings
@@ -15,7 +14,6 @@ from contextlib import suppress
 from fastpar import config, cpu
 from fastpar.engines.backend import ParallelBackendBase
 from fastpar.engines.processes import notes
-from fastpar.engines.processes.pickling import PROTOCOL, dumps
 from fastpar.errors import BackendUnavailableError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -90,18 +88,6 @@ def depth() -> int:
 def _error_state() -> dict[str, str] | None:
     np = sys.modules.get("numpy")
     return np.geterr() if np is not None and hasattr(np, "geterr") else None
-
-
-def pickled(settings: Settings) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """A pickle of settings, and its buffers.
-
-    By name as far as it goes: Python's own filters mention ``__main__``, and every call would import cloudpickle.
-    """
-    filters, options = settings[5], settings[7]
-    if options.initializer is None and all(category.__module__ != "__main__" for _, _, category, _, _ in filters):
-        with suppress(pickle.PicklingError, AttributeError):  # a class of a function
-            return pickle.dumps(settings, PROTOCOL), []
-    return dumps(settings)
 
 
 def apply(worker: Worker, settings: Settings) -> None:
