@@ -87,11 +87,13 @@ def answering_forks(function: Callable[[Any], Any]) -> Iterator[Callable[[list[A
                 results += pickle.load(answers)
         return results
 
-    yield ask
-    for pid, (out, answers) in zip(pids, pipes, strict=True):
-        out.close()
-        answers.close()
-        os.waitpid(pid, 0)
+    try:
+        yield ask
+    finally:
+        for pid, (out, answers) in zip(pids, pipes, strict=True):
+            out.close()
+            answers.close()
+            os.waitpid(pid, 0)
 
 
 def _answer(function: Callable[[Any], Any], questions: Any, answers: Any) -> None:

@@ -46,7 +46,7 @@ class Engine:
     max_size: int
 
 
-#: The priors of our engines; the serial parts are a queue's lock, and one message through the parent's loop.
+#: What our engines' messages cost; the serial parts are a queue's lock, and one message through the parent's loop.
 #: `max_size` is what 1 us tasks need for their overhead to be a few per cent (D-012).
 THREADS = Engine("threads", 5 * US, 200, 512)
 PROCESSES = Engine("processes", 50 * US, 8 * US, 1024)
