@@ -270,6 +270,9 @@ class ProcessBackend(ParallelBackendBase):
 
     _engine: Engine | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engine": None}  # the engine has the pool of this process
+
     @property
     def engine(self) -> Engine:
         """The process engine, with the options of the latest `configure`."""

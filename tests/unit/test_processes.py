@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -494,6 +496,44 @@ def test_calls_at_the_same_time_share_the_cpus(monkeypatch):
     assert parallel(6)(look) == [1] * 4
     assert list(other) == [4] * 4
     assert parallel()(look) == [4] * 4
+
+
+def test_what_has_no_module_of_its_own_travels_by_value(python):
+    code = """
+from typing import TypeVar
+from fastpar import Parallel, delayed
+names = {}
+exec("def made(x): return x + 1", names)
+T = TypeVar("T")
+parallel = Parallel(2, "processes")
+print(names["made"].__module__, parallel(delayed(names["made"])(i) for i in range(3)))
+print(parallel([delayed(max)([1, 2], key=names["made"]), delayed(type)(T)]) == [2, TypeVar])
+"""
+    assert python.out(code) == "None [1, 2, 3]\nTrue\n"
+
+
+def test_a_backend_can_be_pickled_after_a_call():
+    called = parallel()
+    called(delayed(abs)(-i) for i in range(3))
+    backend = pickle.loads(pickle.dumps(called._backend))
+    assert Parallel(2, backend)(delayed(abs)(-i) for i in range(3)) == [0, 1, 2]
+
+
+def test_a_call_may_end_while_its_thread_is_in_the_pool():
+    """The collector may end a generator at any place where an object is made."""
+    large = b"x" * (1 << 21)
+    results = parallel(return_as="generator")(delayed(partial(len_of, large))() for _ in range(100))
+    assert next(results) == len(large)
+    warehouse = POOL.warehouse(None)
+    with POOL._lock, warehouse._lock:
+        results.close()
+    assert len(POOL._idle) == len(POOL._all)
+    warehouse.give(warehouse.hold(b"y"))
+    assert not warehouse._given
+
+
+def len_of(value):
+    return len(value)
 
 
 def test_inner_threads_are_limited():

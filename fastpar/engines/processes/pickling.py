@@ -36,7 +36,7 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
     """
     if type(value) is FunctionType or (type(value) is BuiltinFunctionType and type(value.__self__) is ModuleType):
         with suppress(pickle.PicklingError, AttributeError, ImportError):  # by its name, as most functions can
-            if value.__module__ != "__main__":
+            if value.__module__ not in (None, "__main__"):
                 return pickle.dumps(value, PROTOCOL), []
     buffers: list[pickle.PickleBuffer] = []
 
@@ -62,9 +62,8 @@ class _ByName(pickle.Pickler):
     """Refuses what is of `__main__`."""
 
     def reducer_override(self, value: Any) -> Any:
-        kind = type(value)
-        named = value if kind is FunctionType or issubclass(kind, type) else kind
-        if named.__module__ == "__main__":
+        module = getattr(value, "__module__", None)  # an object's own, or its class's
+        if module == "__main__" or (module is None and type(value) is FunctionType):  # which pickle takes for the same
             raise pickle.PicklingError("__main__ is another module in a worker")
         return NotImplemented
 

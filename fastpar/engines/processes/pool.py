@@ -12,7 +12,7 @@ import os
 import sys
 import weakref
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 
 from fastpar._core.channel import Channel, make_pair
 from fastpar._core.exchange import Peer
@@ -168,7 +168,7 @@ class Pool:
             worker.channel.close()
         for nursery in getattr(self, "_nurseries", ()):
             nursery.abandon()
-        self._lock = Lock()
+        self._lock = RLock()  # the collector may end a call, and give its workers back, while this thread is in here
         self._idle: list[Worker] = []
         # Weakly: one that a Ctrl-C has made nobody's goes, and with it its channel, which ends the process.
         self._all: weakref.WeakValueDictionary[int, Worker] = weakref.WeakValueDictionary()
@@ -186,15 +186,12 @@ class Pool:
                 self._warehouses[folder] = Warehouse(WAREHOUSE_BYTES, folder)
             return self._warehouses[folder]
 
-    def admit(self, session: ProcessSession) -> None:
-        """A call begins."""
+    def admit(self, session: ProcessSession) -> int:
+        """A call begins; how many workers those may have that are under way already."""
         with self._lock:
+            others = list(self._sessions)
             self._sessions.add(session)
-
-    def n_engaged(self) -> int:
-        """How many workers the calls that are under way may have, all together."""
-        with self._lock:
-            return sum(session.n_workers for session in self._sessions if not session.is_over)
+        return sum(other.n_workers for other in others if not other.is_over)
 
     def lease(self, options: Options, private: list[Nursery]) -> Worker:
         """A worker for one call.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 BATCH_OVERHEAD_NS = 100_000
 MAX_BATCH = 1_024  # D-012
 #: Batches may take this long, where what their tasks have in common takes long to pickle: a busy worker can be killed.
-MAX_BATCH_NS = 20e6
+MAX_BATCH_NS = 12e6
 #: What is pickled here is unpickled there, and some of it takes longer.
 PACK_SHARES = 3
 #: How long workers may take to end their current task, when nobody wants it any more, before they are killed.
@@ -64,8 +64,13 @@ class ProcessSession(Exchange):
         self._options = options
         self._pid = os.getpid()
         self._is_closed = False
-        n_cpus = self._find_cpus()
-        self._settings = settings.collect(plan, options, n_cpus)
+        n_all = plan.n_workers + pool.admit(self)
+        n_cpus = max(1, cpu.budget() * plan.n_workers // n_all)  # by its part of the workers of all calls under way
+        try:
+            self._settings = settings.collect(plan, options, n_cpus)
+        except BaseException:
+            self._is_closed = True
+            raise
         self._arrays = Arrays(pool.warehouse(options.folder), options.max_nbytes, options.mmap_mode)
         self._luggage = Luggage(self._arrays, options.folder)
         self._nurseries: list[Nursery] = []
@@ -85,12 +90,6 @@ class ProcessSession(Exchange):
             n_seats=plan.n_workers * BATCHES_HELD,
         )
         super().__init__(run, next(_calls), self._arrays.gone, n_cpus)
-        pool.admit(self)
-
-    def _find_cpus(self) -> int:
-        """This call's part of the CPUs: that of its workers among those of all calls under way in this process."""
-        n_others = self._pool.n_engaged()
-        return max(1, cpu.budget() * self.n_workers // (self.n_workers + n_others))
 
     @property
     def n_workers(self) -> int:
@@ -99,12 +98,14 @@ class ProcessSession(Exchange):
 
     @property
     def is_over(self) -> bool:
-        """Whether its workers are given back."""
+        """Whether it gives its workers back, or has."""
         return self._is_closed
 
     def end(self) -> None:
         """At the end of the interpreter: kill the workers, however busy; `close` has nothing left to do."""
         self._is_closed = True
+        if self.run is None:
+            return  # it is being made, in another thread
         self.run.cancel()
         for worker in self.peers:
             self._dismiss(worker)

@@ -63,6 +63,7 @@ class Warehouse:
         self._stock = Stock(max_bytes, folder)
         self._copies: dict[int, Copy] = {}  # by the array's id; the weak reference says whether it is that array
         self._gone: list[int] = []  # ids of arrays that have gone: appended without the lock
+        self._given: list[Copy] = []  # copies that a call does not use any more: likewise
 
     def store(self, array: Any, *, is_private: bool = False) -> Copy:
         """A copy of an array, for a call that gives it back.
@@ -84,8 +85,7 @@ class Warehouse:
                 known.digest = digest
                 return known
             self.give(known)
-        with self._lock:
-            segment = self._stock.take(array.nbytes)
+        segment = self._take(array.nbytes)
         _fill(segment, array)
         if is_private or array.nbytes > self._max_bytes:
             return Copy(None, segment)
@@ -102,13 +102,18 @@ class Warehouse:
 
     def hold(self, content: bytes) -> Copy:
         """A segment with these bytes, for a call that gives it back."""
-        with self._lock:
-            segment = self._stock.take(len(content))
+        segment = self._take(len(content))
         segment.write(0, content)
         return Copy(None, segment)
 
+    def _take(self, n_bytes: int) -> Segment:
+        with self._lock:
+            self._bury_locked()
+            return self._stock.take(n_bytes)
+
     def _find(self, array: Any) -> Copy | None:
         with self._lock:
+            self._bury_locked()
             copy = self._copies.get(id(array))
             if copy is None or copy.array is None or copy.array() is not array:
                 return None
@@ -116,12 +121,9 @@ class Warehouse:
             return copy
 
     def give(self, copy: Copy) -> None:
-        """The end of a call's use of a copy."""
-        with self._lock:
-            self._bury_locked()
-            copy.n_calls -= 1
-            if copy.n_calls == 0 and copy not in self._copies.values():
-                self._stock.give(copy.segment)
+        """The end of a call's use of a copy. Never waits, as the collector may end a call."""
+        self._given.append(copy)
+        self._bury()
 
     def _forget_locked(self, key: int) -> None:
         copy = self._copies.pop(key, None)
@@ -132,8 +134,12 @@ class Warehouse:
         return sum(copy.segment.room for copy in self._copies.values())
 
     def _drop(self, key: int) -> None:
-        """The array has gone. Never waits: the collector may come here while this thread holds the lock."""
+        """The array has gone. Never waits, for it is the collector that says so."""
         self._gone.append(key)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Do what is to be done now, or leave it to the next who comes: this very thread may hold the lock."""
         if self._lock.acquire(blocking=False):
             try:
                 self._bury_locked()
@@ -141,6 +147,11 @@ class Warehouse:
                 self._lock.release()
 
     def _bury_locked(self) -> None:
+        while self._given:
+            given = self._given.pop()
+            given.n_calls -= 1
+            if given.n_calls == 0 and given not in self._copies.values():
+                self._stock.give(given.segment)
         while self._gone:
             key = self._gone.pop()
             copy = self._copies.get(key)
