@@ -61,25 +61,41 @@ static int64_t locate(const fp_map *map, int64_t index, char *pointers[])
     return n_left;
 }
 
-/* One loop for each number of inputs, with and without data, for both types; IN is an input of the current element. */
-#define IN(T, i) (*(const T *)(p[i] + k * s[i]))
-#define OUT(T) (*(T *)(p[0] + k * s[0]))
-#define EACH(T, PARAMETERS, ARGUMENTS)                                                                                 \
-    for (int64_t k = 0; k < n; k++)                                                                                    \
-        OUT(T) = ((T(*) PARAMETERS)map->kernel)ARGUMENTS;                                                              \
-    break
+/* One loop for each number of inputs, with and without data, for both types. All that it needs is in locals: for all
+ * the compiler knows, the kernel may write to the map. */
+#define INPUT(i) const char *in##i = p[i]; const int64_t step##i = s[i];
+#define INPUTS_1 INPUT(1)
+#define INPUTS_2 INPUTS_1 INPUT(2)
+#define INPUTS_3 INPUTS_2 INPUT(3)
+#define INPUTS_4 INPUTS_3 INPUT(4)
+#define STEP_1 in1 += step1
+#define STEP_2 STEP_1, in2 += step2
+#define STEP_3 STEP_2, in3 += step3
+#define STEP_4 STEP_3, in4 += step4
+#define IN(T, i) (*(const T *)in##i)
+#define EACH(T, N_INPUTS, PARAMETERS, ARGUMENTS)                                                                       \
+    {                                                                                                                  \
+        T(*const kernel) PARAMETERS = (T(*) PARAMETERS)map->kernel;                                                    \
+        INPUTS_##N_INPUTS                                                                                              \
+        for (; n > 0; n--, out += out_step, STEP_##N_INPUTS)                                                           \
+            *(T *)out = kernel ARGUMENTS;                                                                              \
+        break;                                                                                                         \
+    }
 #define ELEMENTS(T)                                                                                                    \
     static void elements_##T(const fp_map *map, char *const p[], const int64_t s[], int64_t n)                         \
     {                                                                                                                  \
+        char *out = p[0];                                                                                              \
+        const int64_t out_step = s[0];                                                                                 \
+        void *const data = map->data;                                                                                  \
         switch (map->n_inputs * 2 + map->takes_data) {                                                                 \
-        case 2: EACH(T, (T), (IN(T, 1)));                                                                              \
-        case 3: EACH(T, (T, void *), (IN(T, 1), map->data));                                                           \
-        case 4: EACH(T, (T, T), (IN(T, 1), IN(T, 2)));                                                                 \
-        case 5: EACH(T, (T, T, void *), (IN(T, 1), IN(T, 2), map->data));                                              \
-        case 6: EACH(T, (T, T, T), (IN(T, 1), IN(T, 2), IN(T, 3)));                                                    \
-        case 7: EACH(T, (T, T, T, void *), (IN(T, 1), IN(T, 2), IN(T, 3), map->data));                                 \
-        case 8: EACH(T, (T, T, T, T), (IN(T, 1), IN(T, 2), IN(T, 3), IN(T, 4)));                                       \
-        default: EACH(T, (T, T, T, T, void *), (IN(T, 1), IN(T, 2), IN(T, 3), IN(T, 4), map->data));                   \
+        case 2: EACH(T, 1, (T), (IN(T, 1)))                                                                            \
+        case 3: EACH(T, 1, (T, void *), (IN(T, 1), data))                                                              \
+        case 4: EACH(T, 2, (T, T), (IN(T, 1), IN(T, 2)))                                                               \
+        case 5: EACH(T, 2, (T, T, void *), (IN(T, 1), IN(T, 2), data))                                                 \
+        case 6: EACH(T, 3, (T, T, T), (IN(T, 1), IN(T, 2), IN(T, 3)))                                                  \
+        case 7: EACH(T, 3, (T, T, T, void *), (IN(T, 1), IN(T, 2), IN(T, 3), data))                                    \
+        case 8: EACH(T, 4, (T, T, T, T), (IN(T, 1), IN(T, 2), IN(T, 3), IN(T, 4)))                                     \
+        default: EACH(T, 4, (T, T, T, T, void *), (IN(T, 1), IN(T, 2), IN(T, 3), IN(T, 4), data))                      \
         }                                                                                                              \
     }
 

