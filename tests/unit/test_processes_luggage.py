@@ -93,20 +93,24 @@ def test_every_worker_gets_the_arrays_that_a_function_holds(make, n_jobs):
 class MakesAnArray:
     """Whose array is there for its pickle only."""
 
+    def __init__(self, ballast):
+        self.ballast = ballast
+
     def __call__(self, i):
         return i
 
     def __reduce__(self):
-        return made_of, (np.full(MB, 0.5),)
+        return made_of, (np.full(MB, 0.5), self.ballast)
 
 
-def made_of(array):
+def made_of(array, ballast):
     assert array[-1] == 0.5
-    return MakesAnArray()
+    return MakesAnArray(ballast)
 
 
-def test_an_array_that_was_made_for_a_pickle_is_made_again():
-    function = partial(MakesAnArray())
+@pytest.mark.parametrize("ballast", [b"", b"x" * MB])  # large: the pickle is in a segment too
+def test_an_array_that_was_made_for_a_pickle_is_made_again(ballast):
+    function = partial(MakesAnArray(ballast))
     tasks = [delayed(function)(i) for i in range(20)]
     assert parallel(4, batch_size=1)(tasks) == list(range(20))
 

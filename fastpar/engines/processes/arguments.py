@@ -300,6 +300,7 @@ class Arrays:
 
     def hold(self, number: int, pickled: bytes) -> bool:
         """Put a large pickle into a segment of this number, once for all workers. False: it had better go along."""
+        self._let_go(number)  # of an earlier pickle of the same
         if len(pickled) < OWN_BYTES or len(self._copies) >= MAX_STORED:
             return False
         copy = self._copies[number] = self._warehouse.hold(pickled)

@@ -119,6 +119,7 @@ class Luggage:
         entry = self._repertoire.find(thing)
         number = entry.number
         if number not in worker.functions and number not in new:
+            self._repertoire.renew(thing, entry)
             pickled, buffers = entry.source
             is_large = bool(buffers) or pickled is None or len(pickled) > OUT_OF_BAND_BYTES
             self.is_heavy = self.is_heavy or is_large or len(worker.functions) > MAX_LIGHT

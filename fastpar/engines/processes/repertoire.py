@@ -122,9 +122,12 @@ class Repertoire:
             self._pickle(thing, made)
             made.owner = self._refer(key, owner, number)
             entry = self._entries[key] = made
-        elif not entry.needs.keys() <= self._arrays.segments.keys():  # an array was made for the pickle, and has gone
-            self._pickle(thing, entry)
         return entry
+
+    def renew(self, thing: Any, entry: Entry) -> None:
+        """Have all that the pickle of an entry refers to: an array that was made for it alone has gone."""
+        if not entry.needs.keys() <= self._arrays.segments.keys():
+            self._pickle(thing, entry)
 
     def _pickle(self, thing: Any, entry: Entry) -> None:
         arrays = self._arrays
@@ -134,7 +137,7 @@ class Repertoire:
             entry.needs = arrays.mentioned
         finally:
             arrays.mentioned = outer
-        if entry.number in arrays.segments or arrays.hold(entry.number, pickled):
+        if arrays.hold(entry.number, pickled):
             entry.needs[entry.number] = None
             entry.source = None, buffers
         else:
