@@ -10,6 +10,7 @@ import pytest
 
 import fastpar
 from fastpar import Parallel, delayed
+from fastpar.engines.threads import shutdown
 from fastpar.errors import CallInProgressError
 
 OURS = fastpar.__file__.rpartition("__init__")[0]
@@ -260,6 +261,7 @@ def test_a_failed_call_keeps_nothing_when_its_error_has_gone(backend, return_as)
         with pytest.raises(ValueError) as caught:
             list(Parallel(2, backend, return_as=return_as)([delayed(refuse)(large)] * 4))
         del large, caught
+        shutdown()  # without a GIL a thread frees itself what it has made, when it next runs or ends
         assert reference() is None
     finally:
         gc.enable()
