@@ -131,13 +131,15 @@ cdef class Exchange:
         cdef list peers = self.peers.copy()  # some may go, or come, meanwhile
         cdef Py_ssize_t i, n = PyList_GET_SIZE(peers), n_busy = 0
         cdef Peer peer
+        cdef int n_ready = 0
         self.poller.make_room(n)
         for i in range(n):
             peer = <Peer>PyList_GET_ITEM(peers, i)
             self.poller.watch(i, peer.channel.fd, PyList_GET_SIZE(peer.outbox) > 0)
             n_busy += PyList_GET_SIZE(peer.seats) > 0
-        # Where a CPU would be idle meanwhile, do not let it fall asleep: to wake it may take longer than a short batch.
-        if not (n_busy < self.n_cpus and timeout_ns and self.poller.watch_out(n)) and self.poller.wait(n, timeout_ns) == 0:
+        if n_busy < self.n_cpus and timeout_ns != 0:  # a CPU would fall asleep, and waking it may outlast a short batch
+            n_ready = self.poller.watch_out(n)
+        if n_ready == 0 and self.poller.wait(n, timeout_ns) == 0:
             return
         for i in range(n):
             peer = <Peer>PyList_GET_ITEM(peers, i)

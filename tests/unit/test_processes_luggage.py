@@ -39,13 +39,14 @@ def sent(monkeypatch):
 MB = 1 << 20
 
 
-def test_a_closure_goes_once_to_each_worker(sent):
+@pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 1}])
+def test_a_closure_goes_once_to_each_worker(sent, options):
     ballast = list(range(4_000_000))  # 10 MB and more of pickle
 
     def pick(i):
         return ballast[i]
 
-    assert parallel()(delayed(pick)(i) for i in range(10_000)) == ballast[:10_000]
+    assert parallel(**options)(delayed(pick)(i) for i in range(10_000)) == ballast[:10_000]
     large = [size for size in sent if size > MB]
     assert 1 <= len(large) <= 2
     assert sum(sent) < 2 * max(large) + 2 * MB

@@ -38,9 +38,19 @@ received: dict[Any, Any] = {}
 repertoire: dict[int, Any] = {}
 
 
+class Unreadable:
+    """Stands for a function that could not be unpickled, for whoever wants to call it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 def recall(number: int) -> Any:
-    """A constant that has come before."""
-    return repertoire[number]
+    """A function or constant that has come before."""
+    known = repertoire[number]
+    if type(known) is Unreadable:
+        raise known.error
+    return known
 
 
 def receive(number: int, fd: int, size: int) -> None:

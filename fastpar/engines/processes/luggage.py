@@ -5,10 +5,11 @@ from __future__ import annotations
 import _pickle as pickle  # the C half: the other takes milliseconds to import
 
 from fastpar._core.remote import columns, is_plain
+from fastpar.engines.attempts import Attempt
 from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
 from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
-from fastpar.engines.processes.repertoire import FUNCTIONS, Repertoire
+from fastpar.engines.processes.repertoire import FUNCTIONS, Recalled, Repertoire
 from fastpar.errors import TaskPicklingError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -59,6 +60,8 @@ class Luggage:
             is_light = named is not function and is_plain(values)
             if not is_light:
                 values = tuple(self._lighten(column, worker, new) for column in values)
+            if type(function) is Attempt:
+                values = (values[0], self._refer(values[1], worker, new), *values[2:])
             content: Any = (named, values, None)
         else:
             is_light = False
@@ -66,7 +69,9 @@ class Luggage:
             rows = [
                 (
                     self._name(function, worker, new),
-                    self._lighten(args, worker, new),
+                    (args[0], *self._refer(args[1:2], worker, new), *args[2:])
+                    if type(function) is Attempt
+                    else self._lighten(args, worker, new),
                     dict(zip(kwargs, self._lighten(kwargs.values(), worker, new), strict=True)),
                 )
                 for function, args, kwargs in tasks
@@ -93,6 +98,17 @@ class Luggage:
         """Arguments, with a number in the place of each large constant that has come before."""
         lighten = self._repertoire.lighten
         return tuple([lighten(value, lambda constant: self._number(constant, worker, new)) for value in values])
+
+    def _refer(
+        self, functions: Iterable[Any], worker: Worker, new: dict[int, tuple[int, Any, Any]]
+    ) -> tuple[Any, ...]:
+        """The functions that attempts are at, with a number in the place of each that has one."""
+        references: dict[int, Any] = {}
+        for function in functions:
+            if id(function) not in references:
+                named = self._name(function, worker, new)
+                references[id(function)] = function if named is function else Recalled(named)
+        return tuple([references[id(function)] for function in functions])
 
     def pack_settings(self, settings: Settings) -> Parcel:
         """What a worker has to know before its first batch."""

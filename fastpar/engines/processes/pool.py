@@ -191,7 +191,7 @@ class Pool:
         with self._lock:
             others = list(self._sessions)
             self._sessions.add(session)
-        return sum(other.n_workers for other in others if not other.is_over)
+        return sum(other.n_workers for other in others if not other.is_closed)
 
     def lease(self, options: Options, private: list[Nursery]) -> Worker:
         """A worker for one call.

@@ -71,7 +71,7 @@ def _referent(kept: Any) -> Any:
 
 
 class Recalled:
-    """Stands for a constant in a pickle."""
+    """Stands for a function or constant in a pickle."""
 
     __slots__ = ("number",)
 

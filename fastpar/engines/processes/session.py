@@ -63,13 +63,14 @@ class ProcessSession(Exchange):
         self._plan = plan
         self._options = options
         self._pid = os.getpid()
-        self._is_closed = False
+        self.is_closed = False  # then it gives its workers back, or has
+        self.n_workers: int = plan.n_workers
         n_all = plan.n_workers + pool.admit(self)
         n_cpus = max(1, cpu.budget() * plan.n_workers // n_all)  # by its part of the workers of all calls under way
         try:
             self._settings = settings.collect(plan, options, n_cpus)
         except BaseException:
-            self._is_closed = True
+            self.is_closed = True
             raise
         self._arrays = Arrays(pool.warehouse(options.folder), options.max_nbytes, options.mmap_mode)
         self._luggage = Luggage(self._arrays, options.folder)
@@ -91,19 +92,9 @@ class ProcessSession(Exchange):
         )
         super().__init__(run, next(_calls), self._arrays.gone, n_cpus)
 
-    @property
-    def n_workers(self) -> int:
-        """How many workers it may have."""
-        return self._plan.n_workers  # type: ignore[no-any-return]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it gives its workers back, or has."""
-        return self._is_closed
-
     def end(self) -> None:
         """At the end of the interpreter: kill the workers, however busy; `close` has nothing left to do."""
-        self._is_closed = True
+        self.is_closed = True
         if self.run is None:
             return  # it is being made, in another thread
         self.run.cancel()
@@ -125,10 +116,10 @@ class ProcessSession(Exchange):
                 self._attend(left_ns)
                 self._bring_workers()
         except BaseException:
-            if not self._is_closed:
+            if not self.is_closed:
                 self._abandon()  # what is under way would be waited for, and nobody would hear of its end
                 raise
-        if self._is_closed:
+        if self.is_closed:
             raise SystemExit  # `end` was called: this is a daemon thread of an interpreter that ends
         return True
 
@@ -147,9 +138,9 @@ class ProcessSession(Exchange):
 
     def close(self) -> None:
         """Give the workers back; kill those that are in a task which nobody waits for any more."""
-        if self._is_closed:
+        if self.is_closed:
             return  # first, and without a look at any module: the interpreter may be ending
-        self._is_closed = True
+        self.is_closed = True
         if os.getpid() != self._pid:
             return  # a forked child: all of this is its parent's
         try:

@@ -76,7 +76,7 @@ def _environment(plan: Plan, n_cpus: int, more: dict[str, str]) -> dict[bytes, b
             environment[name] = b"%d" % n_inner
     for variable, value in more.items():
         environment[os.fsencode(variable)] = os.fsencode(str(value))
-    environment[DEPTH_VARIABLE] = b"%d" % (int(environment.get(DEPTH_VARIABLE, b"0")) + 1)
+    environment[DEPTH_VARIABLE] = b"%d" % (depth() + 1)
     return environment
 
 

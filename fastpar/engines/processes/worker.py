@@ -32,13 +32,6 @@ REST_NS = 1_000_000_000
 IDLE_NS = 300_000_000_000
 
 
-class Unreadable:
-    """Stands for a function that could not be unpickled, for whoever wants to call it."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 class Worker:
     """The state of this process as a worker."""
 
@@ -143,17 +136,12 @@ class Worker:
                     arguments.read(number, aside) if source is None else pickle.loads(source, buffers=aside)
                 )
             except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
-                self._functions[number] = Unreadable(error)
+                self._functions[number] = arguments.Unreadable(error)
         return pickled, buffers
 
     def _function(self, named: Any) -> Any:
         """A function by its number; or itself."""
-        if type(named) is not int:
-            return named
-        function = self._functions[named]
-        if type(function) is Unreadable:
-            raise function.error
-        return function
+        return arguments.recall(named) if type(named) is int else named
 
     def _understand(self, number: int, n_tasks: int, budget_ns: int, pickled: Any, buffers: Any) -> Labor:
         if self.leftover is not None:
