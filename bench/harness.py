@@ -2,7 +2,8 @@
 
 A *case* asks one question and lives in `bench/cases/tNN_question.py`, NN being its row in the table of targets.
 A *contender* answers it: a generator that sets up, yields the function to time, and tears down. Whoever cannot
-run here (not installed, say) is left out with a note.
+run here (not installed, say) is left out with a note, and so is another library that fails: that its pool broke is
+a result about it, not about us. A wrong answer is an error whoever gives it.
 
 Contenders take turns in one process, A B C, B C A, ..., so that a busy moment of the machine hits all of them,
 and ratios are taken within each round. A turn is `calls` calls in a row: what is warm in real use is warm here.
@@ -28,6 +29,7 @@ Timed = Callable[[], object]
 Setup = Callable[[int], Iterator[Timed]]
 #: Runs a function once: a figure in the case's base unit (seconds, MB), and the answer.
 Measure = Callable[[Timed], tuple[float, object]]
+Sampler = Callable[[], tuple[float, object]]
 
 N_JOBS = 2  # workers of every contender: what the targets were measured with
 LEAST_ROUNDS = 3
@@ -183,15 +185,30 @@ class Case:
             raise AssertionError(f"{self.stem}, {name}: {answer!r:.200} is wrong, not {expected!r:.200}")
 
     @contextmanager
-    def sampler(self, contender: Contender, n: int) -> Iterator[Callable[[], tuple[float, object]]]:
+    def sampler(self, contender: Contender, n: int) -> Iterator[Sampler]:
         """A function that takes one sample of a contender: its figure, and its answer."""
         if self.isolated:
             from bench.isolation import sample_in_fresh_process
 
-            yield lambda: sample_in_fresh_process(self, contender, n)
+            yield _left_out_if_it_fails(contender, lambda: sample_in_fresh_process(self, contender, n))
         else:
             with contender.ready(n) as timed:
-                yield lambda: self.measure(timed)
+                yield _left_out_if_it_fails(contender, lambda: self.measure(timed))
+
+
+def _left_out_if_it_fails(contender: Contender, sample: Sampler) -> Sampler:
+    if contender.role not in ("joblib", "rival"):
+        return sample
+
+    def take() -> tuple[float, object]:
+        try:
+            return sample()
+        except LeftOutError:
+            raise
+        except Exception as error:
+            raise LeftOutError(f"failed with {type(error).__name__}: {error}") from error
+
+    return take
 
 
 @dataclass
@@ -240,7 +257,8 @@ def measure_case(case: Case, *, quick: bool = False) -> list[Samples]:
     n = case.quick if quick else case.size
     expected = case.expected(n) if case.expected else None
     with ExitStack() as stack:
-        results, takers = [], []
+        results: list[Samples] = []
+        takers: list[tuple[Samples, Sampler]] = []
         for contender in case.contenders:
             samples = Samples(contender.name, contender.role)
             results.append(samples)
@@ -257,29 +275,32 @@ def measure_case(case: Case, *, quick: bool = False) -> list[Samples]:
     return results
 
 
-def _take_turns(
-    case: Case,
-    takers: list[tuple[Samples, Callable[[], tuple[float, object]]]],
-    n: int,
-    expected: object,
-    *,
-    quick: bool,
-) -> None:
+def _take_turns(case: Case, takers: list[tuple[Samples, Sampler]], n: int, expected: object, *, quick: bool) -> None:
     n_rounds, n_calls = (LEAST_ROUNDS, min(case.calls, 3)) if quick else (case.rounds, case.calls)
     deadline = time.perf_counter() + (0.5 if quick else case.seconds)
     for i in range(n_rounds):
         if i >= LEAST_ROUNDS and time.perf_counter() > deadline:
             break
         first = i % len(takers)  # nobody always runs after the same one
-        for samples, sample in takers[first:] + takers[:first]:
-            turn = []
-            gc.collect()  # nobody pays for another's garbage
-            turn_ends = time.perf_counter() + TURN_S
-            while len(turn) < n_calls and not (turn and time.perf_counter() > turn_ends):
-                figure, answer = sample()
-                case.check(answer, expected, samples.name)
-                turn.append(figure * case.scale(n))
-            samples.rounds.append(turn)
+        for taker in takers[first:] + takers[:first]:
+            samples, sample = taker
+            try:
+                samples.rounds.append(_take_a_turn(case, samples.name, sample, n, expected, n_calls))
+            except LeftOutError as error:
+                samples.note = str(error)
+                samples.rounds.clear()
+                takers.remove(taker)
+
+
+def _take_a_turn(case: Case, name: str, sample: Sampler, n: int, expected: object, n_calls: int) -> list[float]:
+    turn: list[float] = []
+    gc.collect()  # nobody pays for another's garbage
+    turn_ends = time.perf_counter() + TURN_S
+    while len(turn) < n_calls and not (turn and time.perf_counter() > turn_ends):
+        figure, answer = sample()
+        case.check(answer, expected, name)
+        turn.append(figure * case.scale(n))
+    return turn
 
 
 def _subtract_serial(results: list[Samples]) -> None:
