@@ -186,7 +186,13 @@ _files: dict[str, tuple[tuple[int, int], str]] = {}
 
 
 def file_fingerprint(path: str) -> str:
-    """Digest of a file's content, read again only when its size or time changes; "missing" if there is none."""
+    """Digest of a file's content, read again only when its size or time changes; "missing" if there is no such file.
+
+    Raises
+    ------
+    OSError
+        It is there and cannot be read.
+    """
     try:
         status = os.stat(path)
         state = (status.st_size, status.st_mtime_ns)
@@ -197,7 +203,7 @@ def file_fingerprint(path: str) -> str:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 content.update(block)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return "missing"
     _files[path] = (state, content.hexdigest())
     return content.hexdigest()

@@ -26,7 +26,8 @@ class Memory:
     Parameters
     ----------
     location : str or os.PathLike, optional
-        The folder (or "s3://..." and the like) below which results are kept. None: no cache; functions are just called.
+        The folder (or "s3://..." and the like) below which results are kept; "~" is the home folder. None: no cache;
+        functions are just called.
     backend : str, default "local"
         The store: "local", "fsspec", or one that was registered.
     mmap_mode : {None, "r", "r+", "c", "w+"}, default None
@@ -37,7 +38,7 @@ class Memory:
         0: silent. Larger: say when a function is computed, and how long it took.
     backend_options : dict, optional
         For the store.
-    size_limit : int or str, optional
+    size_limit : float or str, optional
         Bytes, or text such as "10G", that all results of this location may take. When a new result exceeds it, the
         results not used for longest go until 90 % of it is taken.
     age_limit : datetime.timedelta, optional
@@ -89,11 +90,10 @@ class Memory:
         verbose: int = 1,
         backend_options: dict[str, Any] | None = None,
         *,
-        size_limit: int | str | None = None,
+        size_limit: float | str | None = None,
         age_limit: timedelta | None = None,
     ) -> None:
-        if mmap_mode not in MMAP_MODES:
-            raise ValueError(f"mmap_mode is one of {MMAP_MODES}, not {mmap_mode!r}.")
+        _check_mode(mmap_mode)
         self.location = location
         self.backend = backend
         self.mmap_mode = mmap_mode
@@ -151,8 +151,8 @@ class Memory:
         version : object, optional
             Change it to start anew, for what the code does not show.
         depends : iterable, optional
-            What else the result depends on: functions (their code), modules (their source), paths of files (their
-            content).
+            What else the result depends on: functions and classes (their code, as it is at the time of a call), modules
+            (their source), paths of files (their content; a file that does not exist is one content more).
         key : callable, optional
             ``key(*args, **kwargs)`` returns what identifies a call in place of the arguments.
 
@@ -165,16 +165,22 @@ class Memory:
         Raises
         ------
         ValueError
-            `ignore` names no parameter of the function, or a callback cannot be called.
+            `ignore` names no parameter of the function, a callback cannot be called, or `mmap_mode` is no mode.
+        TypeError, IsADirectoryError
+            `depends` is no list, holds a thing of another kind, or names a folder.
         """
         if cache_validation_callback is not None and not callable(cache_validation_callback):
             raise ValueError(f"cache_validation_callback needs to be callable. Got {cache_validation_callback}.")
         if key is not None and not callable(key):
             raise ValueError(f"key needs to be callable. Got {key}.")
+        if isinstance(depends, (str, os.PathLike)):
+            raise TypeError(f"depends is a list: write depends=[{os.fspath(depends)!r}].")
+        mode = self.mmap_mode if mmap_mode is False else mmap_mode
+        _check_mode(mode)
         chosen = {
             "ignore": tuple(ignore or ()),
             "verbose": self.verbose if verbose is None else verbose,
-            "mmap_mode": self.mmap_mode if mmap_mode is False else mmap_mode,
+            "mmap_mode": "r+" if mode == "w+" else mode,  # what is stored is there already
             "cache_validation_callback": cache_validation_callback,
             "version": version,
             "depends": tuple(depends),
@@ -193,14 +199,17 @@ class Memory:
             func = func.func
         if not callable(func):
             raise ValueError(f"Only a callable can be given a cache, not {func!r}.")
-        if self.store_backend is None:
-            return NotMemorizedFunc(func)
         made: type[MemorizedFunc] = MemorizedFunc
+        made_without: type[NotMemorizedFunc] = NotMemorizedFunc
         if inspect.iscoroutinefunction(func):
-            from fastpar.memory.asynchronous import AsyncMemorizedFunc
+            from fastpar.memory.asynchronous import AsyncMemorizedFunc, AsyncNotMemorizedFunc
 
-            made = AsyncMemorizedFunc
-        return made(func, self.store_backend, CacheOptions(compress=self.compress, **chosen), self._limits)
+            made, made_without = AsyncMemorizedFunc, AsyncNotMemorizedFunc
+        if self.store_backend is None:
+            return made_without(func)
+        plain = (it.func if isinstance(it, (MemorizedFunc, NotMemorizedFunc)) else it for it in chosen["depends"])
+        options = CacheOptions(compress=self.compress, **chosen | {"depends": tuple(plain)})
+        return made(func, self.store_backend, options, self._limits)
 
     def eval(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function through the cache: ``memory.cache(func)(*args, **kwargs)``."""
@@ -218,7 +227,7 @@ class Memory:
 
     def reduce_size(
         self,
-        bytes_limit: int | str | None = None,
+        bytes_limit: float | str | None = None,
         items_limit: int | None = None,
         age_limit: timedelta | None = None,
     ) -> None:
@@ -226,7 +235,7 @@ class Memory:
 
         Parameters
         ----------
-        bytes_limit : int or str, optional
+        bytes_limit : float or str, optional
             Bytes that results may take, or text such as "500M".
         items_limit : int, optional
             How many results may remain.
@@ -273,7 +282,12 @@ class Memory:
 
 
 def _joined(location: str | os.PathLike[str]) -> str:
-    return os.path.join(os.fspath(location), FOLDER)
+    return os.path.join(os.path.expanduser(os.fspath(location)), FOLDER)
+
+
+def _check_mode(mode: Any) -> None:
+    if mode not in MMAP_MODES:
+        raise ValueError(f"mmap_mode is one of {MMAP_MODES}, not {mode!r}.")
 
 
 def _warn_compressed() -> None:

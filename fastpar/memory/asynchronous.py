@@ -15,10 +15,10 @@ from typing import Any
 
 from fastpar.memory.entries import MISSING
 from fastpar.memory.flights import Flight, join, land
-from fastpar.memory.memorized import MemorizedFunc
-from fastpar.memory.results import MemorizedResult
+from fastpar.memory.memorized import MemorizedFunc, NotMemorizedFunc
+from fastpar.memory.results import MemorizedResult, NotMemorizedResult
 
-__all__ = ["AsyncMemorizedFunc"]
+__all__ = ["AsyncMemorizedFunc", "AsyncNotMemorizedFunc"]
 
 
 class AsyncMemorizedFunc(MemorizedFunc):
@@ -49,27 +49,30 @@ class AsyncMemorizedFunc(MemorizedFunc):
         """`flights.compute_once`, with a task as the owner."""
         key = (self.store_backend.location, folder, digest)
         owner = asyncio.current_task()
+        refused = self._refused(folder, digest)
         while True:
             flight, leads = join(key, owner)
             if leads:
                 try:
-                    return await self._lead(folder, digest, args, kwargs)
+                    return await self._lead(folder, digest, args, kwargs, refused)
                 finally:
                     land(key, flight)
             if flight.owner is owner:
                 return (await self._compute_async(folder, digest, args, kwargs))[0]
             self._counters.count_wait()
             await _landing(flight)
-            value = self._look(folder, digest)
+            value = self._look(folder, digest, refused)
             if value is not MISSING:
                 self._counters.hits += 1
                 return value
 
-    async def _lead(self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _lead(
+        self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any], refused: object
+    ) -> Any:
         lease = self.store_backend.lease(folder, digest)
         await _enter(lease)
         try:
-            value = self._look(folder, digest)
+            value = self._look(folder, digest, refused)
             if value is not MISSING:
                 self._counters.hits += 1
                 return value
@@ -85,6 +88,18 @@ class AsyncMemorizedFunc(MemorizedFunc):
         started = time.perf_counter()
         value = await self.func(*args, **kwargs)
         return value, self._keep(folder, digest, value, time.perf_counter() - started, args, kwargs)
+
+
+class AsyncNotMemorizedFunc(NotMemorizedFunc):
+    """`NotMemorizedFunc` of a coroutine function: calls, `call` and `call_and_shelve` are awaited."""
+
+    async def call_and_shelve(self, *args: Any, **kwargs: Any) -> NotMemorizedResult:  # type: ignore[override]
+        """Call, and return the result in an object like `MemorizedResult`."""
+        return NotMemorizedResult(await self.func(*args, **kwargs))
+
+    async def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+        """Call, and return the result and no metadata."""
+        return await self.func(*args, **kwargs), {}
 
 
 async def _landing(flight: Flight) -> None:

@@ -26,22 +26,27 @@ TOUCH_S = 60.0
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def n_bytes_of(size: int | str | None) -> int | None:
+def n_bytes_of(size: float | str | None) -> int | None:
     """A number of bytes from a number or a text such as "500M" (units K, M, G, T of 1,024).
 
     Raises
     ------
-    ValueError
-        The text is no size.
+    ValueError, TypeError
+        It is no size.
     """
-    if size is None or isinstance(size, int):
-        return size
-    text = size.strip().upper().removesuffix("B").strip()
+    if size is None:
+        return None
+    wrong = f"A size is a number of bytes or text such as '500M' or '2G', not {size!r}."
     try:
+        if not isinstance(size, str):
+            return int(size)
+        text = size.strip().upper().removesuffix("B").strip()
         number = text[:-1] if text[-1:] in _UNITS else text
         return int(float(number) * _UNITS.get(text[-1:], 1))
-    except ValueError:
-        raise ValueError(f"A size is a number of bytes or text such as '500M' or '2G', not {size!r}.") from None
+    except TypeError:
+        raise TypeError(wrong) from None
+    except (ValueError, OverflowError):
+        raise ValueError(wrong) from None
 
 
 def reduce_store(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-import types
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ class MemorizedFunc:
         self._limits = limits
         self._owner, plain = owner_and_function(func)
         self._arguments = Arguments(plain, options.ignore)
-        self._identity = Identity(func, options.version, options.depends)
+        self._identity = Identity(func, options.version, options.depends, options.ignore, options.key)
         self._counters = Counters()
         self._warned = False
         self._noted: str | None = None  # the generation whose description was written
@@ -78,10 +77,10 @@ class MemorizedFunc:
         if self._is_found_by_name():
             return self.func.__qualname__
         parts = (self.func, self.store_backend, self.options, self._limits)
-        return type(self), parts, self._identity.fingerprints()
+        return type(self), parts, self._identity.origin()
 
-    def __setstate__(self, fingerprints: list[str | None]) -> None:
-        self._identity.adopt(fingerprints)
+    def __setstate__(self, origin: tuple[str, list[str | None]]) -> None:
+        self._identity.adopt(origin)
 
     def _is_found_by_name(self) -> bool:
         """Whether this object stands where its function was defined: then it is pickled by name, like a function."""
@@ -108,7 +107,7 @@ class MemorizedFunc:
         return value
 
     def call_and_shelve(self, *args: Any, **kwargs: Any) -> MemorizedResult:
-        """Call, and return a small reference to the stored result: its `get` reads it."""
+        """Call, and return a small reference to the stored result: its `get` reads it, and verifies it only then."""
         folder, digest = self._identity.generation, self._digest(args, kwargs)
         if self._is_stored(folder, digest):
             self._counters.hits += 1
@@ -156,11 +155,13 @@ class MemorizedFunc:
             args = self._owner + args
         return self._arguments.digest(args, kwargs, coerce_mmap=self.options.mmap_mode is not None)
 
-    def _look(self, folder: str, digest: str) -> Any:
+    def _look(self, folder: str, digest: str, refused: object = None) -> Any:
         """The stored value, or MISSING if there is none that may be used."""
-        validate = self.options.cache_validation_callback
-        if validate is not None and not self._is_stored(folder, digest):
+        if self.options.cache_validation_callback is not None and not self._is_stored(folder, digest, refused):
             return MISSING
+        return self._read(folder, digest)
+
+    def _read(self, folder: str, digest: str) -> Any:
         try:
             value = entries.read(self.store_backend, folder, digest, self.options.mmap_mode)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with an entry, the result can be computed
@@ -171,20 +172,28 @@ class MemorizedFunc:
             self._limits.used(self.store_backend, folder, digest)
         return value
 
-    def _is_stored(self, folder: str, digest: str) -> bool:
+    def _is_stored(self, folder: str, digest: str, refused: object = None) -> bool:
         meta = entries.metadata(self.store_backend, folder, digest)
-        if meta is None:
+        if meta is None or meta == refused:
             return False
         validate = self.options.cache_validation_callback
         return validate is None or bool(validate(meta))
 
+    def _refused(self, folder: str, digest: str) -> object:
+        """The metadata of a result that the callback has just refused: it is asked once a call about each result."""
+        if self.options.cache_validation_callback is None:
+            return None
+        return entries.metadata(self.store_backend, folder, digest)
+
     def _value_of_miss(self, folder: str, digest: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        refused = self._refused(folder, digest)
+
         def compute() -> Any:
             value, _ = self._compute(folder, digest, args, kwargs)
             return self._as_stored(folder, digest, value)
 
         def look() -> Any:
-            value = self._look(folder, digest)
+            value = self._look(folder, digest, refused)
             self._counters.hits += value is not MISSING
             return value
 
@@ -194,7 +203,7 @@ class MemorizedFunc:
         """With `mmap_mode`, the first call returns what later calls will."""
         if self.options.mmap_mode is None:
             return value
-        stored = self._look(folder, digest)
+        stored = self._read(folder, digest)
         return value if stored is MISSING else stored
 
     def _compute(
@@ -275,7 +284,7 @@ class MemorizedFunc:
 class BoundMemorized:
     """A memorized function of a class, bound to an instance, which counts as its first argument."""
 
-    def __init__(self, memorized: MemorizedFunc, owner: Any) -> None:
+    def __init__(self, memorized: MemorizedFunc | NotMemorizedFunc, owner: Any) -> None:
         self.__func__ = memorized
         self.__self__ = owner
         for name in ("call", "call_and_shelve", "check_call_in_cache", "explain"):
@@ -304,7 +313,7 @@ class NotMemorizedFunc:
         return self.func(*args, **kwargs)
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
-        return self if owner is None else types.MethodType(self, owner)
+        return self if owner is None else BoundMemorized(self, owner)
 
     def __reduce__(self) -> Any:
         return type(self), (self.func,)

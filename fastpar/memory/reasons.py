@@ -91,6 +91,10 @@ def _generations(n: int) -> str:
     return "another version" if n == 1 else f"{n} other versions"
 
 
+#: The parts of a generation that are the function's own; others are named with what they are.
+_OWN = frozenset({"code", "version", "closure", "bound arguments"})
+
+
 def _change(store: Store, other: str, identity: Identity) -> str:
     """The names of the parts in which another generation differs from the present one."""
     try:
@@ -101,9 +105,7 @@ def _change(store: Store, other: str, identity: Identity) -> str:
         return "something"
     now = identity.parts()
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return (
-        " and ".join(f"its {name}" if name in ("code", "version", "closure") else name for name in names) or "something"
-    )
+    return " and ".join(f"its {name}" if name in _OWN else name for name in names) or "something"
 
 
 def _ago(moment_s: float) -> str:

@@ -194,6 +194,126 @@ def test_closures_count(memory):
         assert memory.cache(lambda x: (x, lock) and x)(1) == 1
 
 
+def test_what_partials_methods_and_wrappers_bring_along_counts(memory):
+    def make(step):
+        def add(x, y=0):
+            return x + y + step
+
+        class Local:
+            def method(self, x):
+                return x + step
+
+            def __call__(self, x):
+                return x + step
+
+        return add, Local()
+
+    class Own:
+        def __init__(self, step):
+            self.step = step
+
+        def method(self, x, y):
+            return x + y + self.step
+
+        def __call__(self, x, y):
+            return x - y - self.step
+
+    def results(step):
+        add, local = make(step)
+        own = Own(step)
+        callables = [
+            functools.partial(add),
+            functools.partial(functools.partial(add), y=0),
+            local.method,
+            local,
+            functools.lru_cache(add),
+            functools.partial(own.method, y=0),
+            functools.partial(own, y=0),
+        ]
+        return [memory.cache(function)(1) for function in callables]
+
+    for _ in range(2):
+        assert results(1) == [2, 2, 2, 2, 2, 2, 0]
+        assert results(100) == [101, 101, 101, 101, 101, 101, -99]
+
+
+def test_a_partials_argument_that_changes_makes_another_call(memory):
+    values = [1, 2]
+    cached = memory.cache(functools.partial(sum, values))
+    assert cached() == 3
+    values.append(3)
+    assert cached() == 6
+
+
+def test_what_lru_cache_wraps_is_what_counts(memory, tmp_path):
+    for source in (ORIGINAL, OTHER["constant"]):
+        cached = memory.cache(functools.lru_cache(function_from(tmp_path, source)))
+        assert not cached.check_call_in_cache(1)
+        cached(1)
+        assert cached.check_call_in_cache(1)
+    assert memory.cache(functools.lru_cache(function_from(tmp_path, ORIGINAL))).check_call_in_cache(1)
+
+
+def test_what_numba_compiles_is_found_again(memory):
+    numba = pytest.importorskip("numba")
+
+    def add(x):
+        return x + 1
+
+    def other(x):
+        return x + 2
+
+    other.__qualname__ = add.__qualname__
+    assert memory.cache(numba.njit(add))(1) == 2
+    assert memory.cache(numba.njit(add)).check_call_in_cache(1)
+    assert memory.cache(numba.njit(other))(1) == 3
+
+
+def test_another_choice_of_arguments_is_another_generation(memory):
+    def function(x, y):
+        return (x, y)
+
+    assert memory.cache(function, ignore=["y"])(1, 2) == (1, 2)
+    assert memory.cache(function, ignore=["y"])(1, 3) == (1, 2)
+    assert memory.cache(function, ignore=["x"])(7, 1) == (7, 1)
+    assert memory.cache(function, key=lambda x, y: x)(1, 5) == (1, 5)
+    assert memory.cache(function, key=lambda x, y: y)(9, 1) == (9, 1)
+    assert memory.cache(function, key=lambda x, y: y)(8, 1) == (9, 1)
+    one = memory.cache(function, key=lambda x, y: 0)
+    one(1, 2)
+    assert "since then key= changed" in memory.cache(function, key=lambda x, y: x * 0).explain(1, 2).reason
+
+
+SCRIPT = """
+import sys
+from fastpar import Memory, Parallel, delayed
+
+RATE = {rate}
+
+def helper(x):
+    return x * RATE
+
+@Memory(sys.argv[1], verbose=0).cache
+def process(x):
+    return helper(x)
+
+print(process.check_call_in_cache(3), process(3), Parallel(2)(delayed(process)(i) for i in (3, 4)))
+"""
+
+
+def test_two_scripts_with_the_same_function_are_two(python, tmp_path):
+    said = []
+    for name, rate in [("a", 2), ("b", 3), ("a", 2)]:
+        path = tmp_path / f"{name}.py"
+        path.write_text(SCRIPT.format(rate=rate))
+        done = python.run(str(path), str(tmp_path / "cache"))
+        assert done.stderr == ""
+        said.append(done.stdout.strip())
+    assert said == ["False 6 [6, 8]", "False 9 [9, 12]", "True 6 [6, 8]"]
+    names = {path.name.partition("-")[0] for path in (tmp_path / "cache/fastpar/__main__").iterdir()}
+    assert names == {"a", "b"}, "the same in the workers"
+
+
 def test_location_none_calls(tmp_path):
     memory = Memory(None)
     cached = memory.cache(simple)
@@ -213,6 +333,23 @@ def test_location_none_calls(tmp_path):
     memory.clear()
     memory.reduce_size(items_limit=1)
     assert memory.check()
+
+    class Model:
+        @memory.cache
+        def method(self, x):
+            return x * 2
+
+        @memory.cache
+        async def later(self, x):
+            return x * 3
+
+    model = Model()
+    assert model.method(2) == model.method.call_and_shelve(2).get() == model.method.call(2)[0] == 4
+
+    async def awaits():
+        return await model.later(2), (await model.later.call_and_shelve(2)).get(), await model.later.call(2)
+
+    assert asyncio.run(awaits()) == (6, 6, (6, {}))
 
 
 def test_shelved_results(memory):
@@ -253,12 +390,42 @@ def test_validation(memory):
     cached = memory.cache(simple, cache_validation_callback=fresh)
     assert [cached(1), cached(1), cached(1)] == [3, 3, 3]
     assert set(seen[0]) == {"duration", "input_args", "time"}
-    assert 0 < len(CALLS) <= 3
+    assert len(CALLS) == 3, "the first had no result to ask about; two were refused"
     with pytest.raises(ValueError, match="callable"):
         memory.cache(simple, cache_validation_callback=5)
     assert expires_after(seconds=10)({"time": time.time() - 9})
     assert not expires_after(minutes=1)({"time": time.time() - 61})
     assert pickle.loads(pickle.dumps(expires_after(days=1)))({"time": time.time()})
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine", "shelved"])
+def test_the_callback_is_asked_once_a_call(memory, kind):
+    """One that refuses once, say to renew a result, is not asked again whether the one it refused may do now."""
+    answers = []
+
+    def valid(metadata):
+        return answers.pop()
+
+    async def coroutine(x):
+        CALLS.append(x)
+        return len(CALLS)
+
+    def function(x):
+        CALLS.append(x)
+        return len(CALLS)
+
+    cached = memory.cache(coroutine if kind == "coroutine" else function, cache_validation_callback=valid)
+
+    def call():
+        if kind == "coroutine":
+            return asyncio.run(cached(1))
+        return cached.call_and_shelve(1).get() if kind == "shelved" else cached(1)
+
+    assert call() == 1
+    for allowed, expected in [(False, 2), (True, 2), (False, 3)]:
+        answers.append(allowed)
+        assert call() == expected
+        assert answers == []
 
 
 def test_an_expired_result_is_replaced(memory):
@@ -267,6 +434,24 @@ def test_an_expired_result_is_replaced(memory):
     cached(1)
     assert len(CALLS) == 2
     assert "refuses" in cached.explain(1).reason
+
+
+def test_mapped_for_writing(tmp_path):
+    """joblib's "w+" would be an empty file for each load: it maps what is there, as "r+" does."""
+    memory = Memory(tmp_path, verbose=0)
+    for mode in ("w+", "r+"):
+        cached = memory.cache(np.arange, mmap_mode=mode)
+        for _ in range(2):
+            found = cached(5)
+            assert isinstance(found, np.memmap)
+            assert found.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="mmap_mode"):
+        memory.cache(np.arange, mmap_mode="x")
+
+
+def test_a_location_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Memory("~/cache", verbose=0).store_backend.location == str(tmp_path / "cache" / "fastpar")
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
@@ -583,7 +768,68 @@ def test_version_and_depends(memory, tmp_path):
     helper.write_text("one")
     assert cached.check_call_in_cache(1)
     with pytest.raises(TypeError, match="depends"):
-        memory.cache(plain, depends=[5])(1)
+        memory.cache(plain, depends=[5])
+    with pytest.raises(TypeError, match=r"write depends=\['table.csv'\]"):
+        memory.cache(plain, depends="table.csv")
+    with pytest.raises(IsADirectoryError, match="name the files"):
+        memory.cache(plain, depends=[tmp_path])
+    absent = memory.cache(plain, depends=[tmp_path / "absent"])
+    absent(1)
+    assert absent.check_call_in_cache(1)
+    (tmp_path / "absent").write_text("here")
+    assert not absent.check_call_in_cache(1)
+
+
+def test_dependencies_count_as_they_are_at_the_call(memory):
+    module = types.ModuleType("fastpar_test_notebook")
+    sys.modules[module.__name__] = module
+
+    def cell(step):
+        exec(
+            f"""
+import functools
+def helper(x):
+    return x + {step}
+class Model:
+    def predict(self, x):
+        return x + {step}
+    @functools.cached_property
+    def late(self):
+        return {step}
+    @classmethod
+    def make(cls):
+        return cls()
+class Derived(Model):
+    pass
+""",
+            vars(module),
+        )
+
+    try:
+        cell(1)
+        ways = {
+            "function": memory.cache(lambda x: 0 + module.helper(x), depends=[module.helper]),
+            "class": memory.cache(lambda x: module.Model().predict(x), depends=[module.Model]),
+            "base class": memory.cache(lambda x: module.Derived().predict(x), depends=[module.Derived]),
+        }
+        assert [ways[name](1) for name in ways] == [2, 2, 2]
+        cell(1)
+        assert all(ways[name].check_call_in_cache(1) for name in ways)
+        cell(100)
+        assert [ways[name](1) for name in ways] == [101, 101, 101]
+        assert "nothing is stored" not in ways["function"].explain(2).reason
+        module.helper = memory.cache(module.helper)
+        assert ways["function"].check_call_in_cache(1), "a cache of its own changes nothing"
+    finally:
+        del sys.modules[module.__name__]
+
+
+def test_a_partial_in_depends_is_the_same_in_another_process(memory):
+    cached = memory.cache(plain, depends=[functools.partial(simple, 5)])
+    cached(1)
+    assert memory.cache(plain, depends=[functools.partial(simple, 5)]).check_call_in_cache(1)
+    assert not memory.cache(plain, depends=[functools.partial(simple, 6)]).check_call_in_cache(1)
+    assert "0x" not in "".join(cached._identity.parts())
 
 
 def test_explain(memory):
@@ -615,6 +861,11 @@ def test_reduce_size_keeps_what_was_used_last(memory):
     for i in range(10):
         cached(i)
         age(memory, cached, i, 1000 - i)
+    memory.reduce_size(bytes_limit=float("1e9"))
+    with pytest.raises(TypeError, match="A size is"):
+        memory.reduce_size(bytes_limit=[1])
+    with pytest.raises(ValueError, match="A size is"):
+        Memory(memory.location, size_limit=float("inf"))
     memory.reduce_size(bytes_limit="50K")
     assert [cached.check_call_in_cache(i) for i in range(10)] == [False] * 6 + [True] * 4
     memory.reduce_size(items_limit=3)
