@@ -6,9 +6,24 @@ down what they are made of. fastpar's own engines do that by themselves. The wra
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from typing import Any
+
+
+#: What the module of a script is called: in the script's process, and in a child that multiprocessing has spawned.
+MAINS = ("__main__", "__mp_main__")
+
+
+def import_cloudpickle() -> Any:
+    """The module; it knows of `__main__` that others have another, and is told of a spawned child's."""
+    import cloudpickle  # type: ignore[import-untyped]
+
+    if "__mp_main__" in sys.modules:
+        cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
+    return cloudpickle
 
 
 class PickledByValue:
@@ -27,9 +42,7 @@ class PickledByValue:
         self._keep_wrapper = keep_wrapper
 
     def __reduce__(self) -> tuple[Any, ...]:
-        import cloudpickle  # type: ignore[import-untyped]
-
-        return _restore, (cloudpickle.dumps(self._obj), self._keep_wrapper)
+        return _restore, (import_cloudpickle().dumps(self._obj), self._keep_wrapper)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("_obj", "_keep_wrapper"):  # while it is being made: there is nothing to ask yet

@@ -17,6 +17,7 @@ from fastpar.engines.backend import ParallelBackendBase
 from fastpar.engines.base import Plan
 from fastpar.engines.batches import BatchedCalls
 from fastpar.engines.foreign import ForeignEngine, ForeignSession, Job
+from fastpar.wrapping import import_cloudpickle
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ class TimedCalls(BatchedCalls):
         return results, last - started, longest
 
     def __reduce__(self) -> tuple[Any, ...]:
-        import cloudpickle  # type: ignore[import-untyped]
-
-        return _restore, (type(self), cloudpickle.dumps(self.__dict__))
+        return _restore, (type(self), import_cloudpickle().dumps(self.__dict__))
 
 
 def _restore(kind: type[TimedCalls], attributes: bytes) -> TimedCalls:

@@ -26,6 +26,7 @@ from fastpar.fingerprint import adopt_fingerprint, code_fingerprint
 from fastpar.hashing import cell_values
 from fastpar.hashing import hash as digest_of
 from fastpar.memory.dependencies import check_dependency, describe_dependency
+from fastpar.wrapping import MAINS
 
 __all__ = ["Identity", "function_folder", "owner_and_function", "underlying"]
 
@@ -37,7 +38,7 @@ def function_folder(function: Callable[..., Any]) -> str:
     plain = underlying(function)
     module = getattr(plain, "__module__", None) or "unknown"
     name = getattr(plain, "__qualname__", type(plain).__qualname__)
-    parts = ["__main__", *_script(plain)] if module in ("__main__", "__mp_main__") else module.split(".")
+    parts = ["__main__", *_script(plain)] if module in MAINS else module.split(".")
     return "/".join(_safe(part) for part in [*parts, name])
 
 

@@ -26,6 +26,7 @@ from fastpar.memory.reasons import Explanation, explain_call, note_generation
 from fastpar.memory.results import MemorizedResult, NotMemorizedResult
 from fastpar.memory.stats import Counters, Stats
 from fastpar.memory.store import Store
+from fastpar.wrapping import MAINS
 
 __all__ = ["CacheOptions", "MemorizedFunc", "NotMemorizedFunc"]
 
@@ -85,7 +86,7 @@ class MemorizedFunc:
     def _is_found_by_name(self) -> bool:
         """Whether this object stands where its function was defined: then it is pickled by name, like a function."""
         module = getattr(self.func, "__module__", None)
-        thing: Any = sys.modules.get(module or "") if module != "__main__" else None
+        thing: Any = sys.modules.get(module or "") if module not in MAINS else None
         for part in getattr(self.func, "__qualname__", "").split("."):
             thing = getattr(thing, part, None)
         return thing is self

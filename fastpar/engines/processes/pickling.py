@@ -2,18 +2,23 @@
 
 An object of `__main__` cannot be pickled by name, for a worker has another `__main__`. Nor need it be found out
 beforehand: the C pickler stops at the first one, and cloudpickle begins anew; so it does where the C pickler refuses.
+
+Two things that scripts hold are beyond cloudpickle 3.1 and done here: functions under `functools.lru_cache`, and
+classes with `__slots__`.
 """
 
 from __future__ import annotations
 
 import _pickle as pickle  # the C half: the other takes milliseconds to import
 import copyreg
+import functools
 import io
 import sys
 from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES
+from fastpar.wrapping import MAINS, import_cloudpickle
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -36,7 +41,7 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
     """
     if type(value) is FunctionType or (type(value) is BuiltinFunctionType and type(value.__self__) is ModuleType):
         with suppress(pickle.PicklingError, AttributeError, ImportError):  # by its name, as most functions can
-            if value.__module__ not in (None, "__main__"):
+            if value.__module__ not in (None, *MAINS):
                 return pickle.dumps(value, PROTOCOL), []
     buffers: list[pickle.PickleBuffer] = []
 
@@ -63,7 +68,7 @@ class _ByName(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         module = getattr(value, "__module__", None)  # an object's own, or its class's
-        if module == "__main__" or (module is None and type(value) is FunctionType):  # which pickle takes for the same
+        if module in MAINS or (module is None and type(value) is FunctionType):  # which pickle takes for the same
             raise pickle.PicklingError("__main__ is another module in a worker")
         return NotImplemented
 
@@ -78,14 +83,50 @@ def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], b
 
 
 def _dumps_by_value(value: object, table: Reducers, keep_aside: Callable[[Any], bool]) -> bytes:
-    import cloudpickle  # type: ignore[import-untyped]
+    cloudpickle = import_cloudpickle()
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = {**cloudpickle.Pickler.dispatch_table, **table}  # noqa: RUF012 -- how a pickler is told
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+        dispatch_table = {  # noqa: RUF012 -- how a pickler is told
+            **cloudpickle.Pickler.dispatch_table,
+            functools._lru_cache_wrapper: _reduce_cached,
+            **table,
+        }
+
+        def reducer_override(self, value: Any) -> Any:
+            reduction = super().reducer_override(value)
+            return _with_slots(value, reduction) if isinstance(value, type) else reduction
 
     file = io.BytesIO()
     Pickler(file, PROTOCOL, buffer_callback=keep_aside).dump(value)
     return file.getvalue()
+
+
+def _with_slots(kind: type, reduction: Any) -> Any:
+    """How cloudpickle makes a class anew, with the `__slots__` that make its instances what they are."""
+    slots = vars(kind).get("__slots__")
+    if slots is None or type(reduction) is not tuple or reduction[0].__name__ != "_make_skeleton_class":
+        return reduction
+    make, (metaclass, name, bases, attributes, *rest), *others = reduction
+    attributes = {**attributes, "__slots__": slots if isinstance(slots, str) else tuple(slots)}
+    return (make, (metaclass, name, bases, attributes, *rest), *others)
+
+
+def _reduce_cached(cached: Any) -> Any:
+    """A function under `lru_cache` whose name a worker does not find; the worker's cache begins empty.
+
+    It may call itself by that name, so it is made first and learns later what it calls.
+    """
+    if cached.__module__ not in MAINS and "<locals>" not in cached.__qualname__:
+        return cached.__qualname__
+    return _make_cached, (cached.cache_parameters(),), cached.__wrapped__, None, None, functools.update_wrapper
+
+
+def _make_cached(parameters: dict[str, Any]) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return cached.__wrapped__(*args, **kwargs)
+
+    cached = functools.lru_cache(**parameters)(call)
+    return cached
 
 
 def culprit(value: object, name: str) -> tuple[str, BaseException] | None:

@@ -1,5 +1,5 @@
-"""What a worker takes over from its caller before it runs tasks: search path, directory, environment, shares, filters,
-what it shall tell of logs and output.
+"""What a worker takes over from its caller before it runs tasks: search path, arguments, directory, environment,
+shares, filters, what it shall tell of logs and output.
 
 Collected for each call, compared with what the worker was told last, and sent only where it differs.
 """
@@ -45,6 +45,7 @@ def collect(plan: Plan, options: Options, n_cpus: int) -> Settings:
     backend = nested.backend
     return (
         tuple(sys.path),
+        tuple(getattr(sys, "argv", ())),
         _directory(),
         _environment(plan, n_cpus, options.env),
         cpu.share(n_cpus, plan.n_workers, plan.n_workers - 1),
@@ -92,8 +93,9 @@ def _error_state() -> dict[str, str] | None:
 
 def apply(worker: Worker, settings: Settings) -> None:
     """Take settings over. In the worker."""
-    path, directory, environment, share, n_inner, filters, nested, options, error_state, wanted = settings
+    path, argv, directory, environment, share, n_inner, filters, nested, options, error_state, wanted = settings
     sys.path[:] = path
+    sys.argv = [*argv]
     if directory is not None:
         with suppress(OSError):  # what is relative to it will say so
             os.chdir(directory)
