@@ -68,7 +68,8 @@ class Call:
         session = self.session
         if session is not None:
             return session.run.counts
-        return self._counts or Counts(*[self.n_serial] * 4)
+        n = self.n_serial
+        return self._counts or Counts(n, n, n, n, self.n_failed)
 
     @property
     def n_total(self) -> int | None:
@@ -110,10 +111,11 @@ class Call:
             self.end(completed=False)
             raise error.with_traceback(user_traceback(error))  # noqa: B904 -- the same error, without our frames
 
-    def note(self, n_completed: int, n_failed: int = 0) -> None:
+    def note(self, n_completed: int, n_failed: int) -> None:
         """Hear from the serial loop how far it is."""
+        has_more = n_completed > self.n_serial  # not at the start, nor when a task has just ended the call
         self.n_serial, self.n_failed = n_completed, n_failed
-        if self.watch is not None and n_completed and not n_failed:
+        if self.watch is not None and has_more:
             self.watch()
 
     def end(self, *, completed: bool) -> None:
@@ -138,8 +140,8 @@ class Call:
         if session is not None:
             session.run.cancel()
             self.advice = session.advice() if self._parallel.verbose else None
-            self.n_failed = int(session.run.failure is not None)
             self._counts = session.run.counts
+            self.n_failed = self._counts.n_failed + (session.run.failure is not None)
             session.close()
             self.session = None  # after the counts: other threads may be reading
         self._parallel._release_backend()

@@ -213,6 +213,40 @@ def parse_n_jobs(n_jobs: SupportsIndex | None, n_cpus: int) -> int:
     return count if count > 0 else max(1, n_cpus + 1 + count)
 
 
+def parse_retries(retries: SupportsIndex) -> int:
+    """Return how often a failed task is tried again.
+
+    Raises
+    ------
+    ValueError
+        For a negative number.
+    TypeError
+        For what is no integer.
+    """
+    count = _integer("retries", retries, "an integer from 0 on")
+    if count < 0:
+        raise ValueError(f"retries={count} is negative; write retries=0 to try each task once")
+    return count
+
+
+def parse_inner_threads(inner_max_num_threads: SupportsIndex | None) -> int | None:
+    """Return the number of BLAS and OpenMP threads of each worker, None for its share of the CPUs.
+
+    Raises
+    ------
+    ValueError
+        For a number below 1.
+    TypeError
+        For what is neither an integer nor None.
+    """
+    if inner_max_num_threads is None:
+        return None
+    count = _integer("inner_max_num_threads", inner_max_num_threads, "an integer or None")
+    if count < 1:
+        raise ValueError(f"inner_max_num_threads={count} must be at least 1; leave it out for a share of the CPUs")
+    return count
+
+
 def parse_batch_size(batch_size: SupportsIndex | str) -> int | None:
     """Return the number of tasks in a batch, or None for 'auto'.
 

@@ -115,7 +115,15 @@ def add_task_note(error: BaseException, index: int, task: tuple[object, tuple[ob
         ours = [place for place, text in enumerate(notes) if str(text).startswith(_NOTE)]
         if len(ours) >= MAX_NOTES:
             del notes[ours[0]]
-    add_note(error, f"{_NOTE} {index} of fastpar.Parallel: {describe_call(*task)}")
+    add_note(error, f"{_NOTE} {index} of fastpar.Parallel: {describe_call(*plain_task(task))}")
+
+
+def plain_task(
+    task: tuple[Any, tuple[Any, ...], dict[str, Any]],
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The user's task within a callable of ours that runs it, which knows it; any other task as it is."""
+    find = getattr(type(task[0]), "_plain_task", None)
+    return task if find is None else find(task)
 
 
 def add_note(error: BaseException, note: str) -> None:

@@ -24,7 +24,7 @@ from fastpar.engines.active import (
     parallel_config,
     register_parallel_backend,
 )
-from fastpar.engines.attempts import make_attempt
+from fastpar.engines.attempts import TaskFailure, make_attempt
 from fastpar.engines.backend import (
     AutoBatchingMixin,
     FallbackToBackend,
@@ -121,16 +121,19 @@ class Parallel(Logger):
         total being None while it is not known.
     on_error : {'raise', 'return'}
         What a task's exception does: it ends the call; or a `TaskFailure` takes the place of the result, and the
-        call goes on.
+        call goes on. `SystemExit`, `KeyboardInterrupt` and the like end it in any case.
     retries : int
         How often a task that has failed is tried again, before that. Also one whose worker process has died. Default 0.
     task_timeout : float, optional
-        Seconds that one task may run; past them its worker is killed and replaced. Worker processes only.
+        Seconds that one task may run; past them its worker is killed and replaced. Worker processes only; ``n_jobs=1``
+        then means one of them.
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs
-        Options of the backend. Of worker processes: ``initializer`` and ``initargs``, called once in each worker;
-        ``preload``, modules that are imported before workers are forked; ``idle_worker_timeout``, seconds after which
+        Options of the backend. Of worker processes: ``initializer`` and ``initargs``, called once in each worker (what
+        it keeps for tasks of a script or notebook has to be an attribute of an imported module: globals of `__main__`
+        travel with each function); ``preload``, modules that are imported in each worker, and before workers are
+        forked where it is named before there are any; ``idle_worker_timeout``, seconds after which
         an idle worker ends (300); ``max_tasks_per_worker`` (or ``maxtasksperchild``) and ``max_worker_memory``, past
         which a worker is replaced; ``env``, variables for workers; ``start_method`` (or ``context``): ``"nursery"``,
         the default, ``"spawn"`` or ``"fork"``.
@@ -232,7 +235,8 @@ class Parallel(Logger):
         return int(value)
 
     def _check_task_timeout(self, task_timeout: float | None, backend_kwargs: dict[str, Any]) -> None:
-        if config.parse_timeout(task_timeout, "task_timeout") is not None:
+        self._limits_tasks = config.parse_timeout(task_timeout, "task_timeout") is not None
+        if self._limits_tasks:
             if not isinstance(self._backend, ProcessBackend):
                 raise ValueError(
                     f"task_timeout= needs workers that can be killed, {type(self._backend).__name__} has none: "
@@ -242,7 +246,8 @@ class Parallel(Logger):
 
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
-        self._inner_max_num_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
+        inner_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
+        self._inner_max_num_threads = config.parse_inner_threads(inner_threads)
         if settings is DEFAULTS and not given and tuple(known.values()) == _NOT_GIVEN:
             return _DEFAULT_OPTIONS
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
@@ -287,7 +292,8 @@ class Parallel(Logger):
         """
         call = self._call
         if call.reporter is not None:
-            call.reporter.update(call.counts.n_completed, call.n_total)
+            counts = call.counts
+            call.reporter.update(counts.n_completed, call.n_total, counts.n_failed)
 
     # ---- calls
 
@@ -352,7 +358,7 @@ class Parallel(Logger):
         call.start_reporting(type(self._backend).__name__, n_workers)
         if self._attempt is not None:
             iterable = self._attempt.tasks(iterable)
-        if n_workers > 1:
+        if n_workers > 1 or self._limits_tasks:
             return self._start_engine(call, iterable, n_workers)
         if self.return_generator:
             return run_each(iter(iterable), call.note)
@@ -382,6 +388,8 @@ class Parallel(Logger):
 
     def _start_engine(self, call: Call, iterable: Iterable[Any], n_workers: int) -> Any:
         call.session = self._backend.engine.open(self._plan(iterable, n_workers))
+        if self._attempt is not None:
+            call.session.run.failure_type = TaskFailure
         limit_ns = None if self.timeout is None else int(self.timeout * 1e9)
         if not self.return_generator:
             return collect(call.session, limit_ns, call.watch)

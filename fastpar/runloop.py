@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from time import perf_counter_ns
 
-from fastpar.engines.attempts import plain_task
 from fastpar.errors import add_task_note, keep_results, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -105,5 +104,5 @@ def _raise_failure(run: Run) -> None:
         return
     error, index, task = failure
     if task is not None:
-        add_task_note(error, index, plain_task(task))
+        add_task_note(error, index, task)
     raise error

@@ -37,6 +37,7 @@ cdef class Run:
     cdef object first_function                # of the first task read; None before
     cdef readonly bint is_hungry              # after a pop: there is room in the window worth filling
     cdef public bint reports                  # the caller wants to look after every batch
+    cdef public object failure_type           # results of this type count as failed; set before the first task is read
     # Written and read under `lock`:
     cdef fp_mutex lock
     cdef Phase phase_
@@ -46,6 +47,7 @@ cdef class Run:
     cdef Py_ssize_t n_pulled_                 # tasks read from the source and published
     cdef Py_ssize_t n_leased                  # tasks taken, and neither delivered, put back nor given up
     cdef Py_ssize_t n_batches_
+    cdef Py_ssize_t n_failed_                 # results of `failure_type`
     cdef int64_t popped_ns                    # when a generator's latest result left, 0 if it had to be waited for
     cdef Py_ssize_t n_untimed                 # results that left since
     cdef Py_ssize_t n_swift                   # results that the reader took since it last kept one for long

@@ -12,6 +12,7 @@ class Counts(NamedTuple):
     n_completed: int
     n_consumed: int
     n_batches: int
+    n_failed: int
 
 def n_live() -> int: ...
 
@@ -20,6 +21,7 @@ class Crew: ...
 class Run:
     n_workers: int
     reports: bool
+    failure_type: type | None
     def __init__(
         self,
         source: Iterator[Any],

@@ -59,8 +59,9 @@ from fastpar.errors import ForkedRunError
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
-#: Tasks read from the source, completed, and consumed by the reader of a generator; batches that workers took.
-Counts = namedtuple("Counts", ["n_pulled", "n_completed", "n_consumed", "n_batches"])
+#: Tasks read from the source, completed, and consumed by the reader of a generator; batches that workers took; tasks
+#: whose result is the record of a failure.
+Counts = namedtuple("Counts", ["n_pulled", "n_completed", "n_consumed", "n_batches", "n_failed"])
 
 PHASES = ("feeding", "draining", "finished", "failed", "cancelled")
 
@@ -191,9 +192,9 @@ cdef class Run:
         """The `Counts` at this moment."""
         fp_mutex_lock(&self.lock)
         cdef Py_ssize_t n_pulled = self.n_pulled_, n_batches = self.n_batches_
-        cdef Py_ssize_t n_completed = self.slots.n_stored, n_consumed = self.slots.n_consumed
+        cdef Py_ssize_t n_completed = self.slots.n_stored, n_consumed = self.slots.n_consumed, n_failed = self.n_failed_
         fp_mutex_unlock(&self.lock)
-        return Counts(n_pulled, n_completed, n_consumed, n_batches)
+        return Counts(n_pulled, n_completed, n_consumed, n_batches, n_failed)
 
     @property
     def room(self):
@@ -546,6 +547,7 @@ cdef class Run:
         if n == 0 or has_ended(self.phase_):
             return  # after an end nobody wants results: they stay with the batch, which releases them
         for i in range(batch.n_delivered, batch.n_done):
+            self.n_failed_ += type(<object>batch.results[i]) is self.failure_type
             self.slots.store(batch.tasks[i].index, batch.results[i])
         batch.n_delivered = batch.n_done
         self.n_leased -= n

@@ -179,9 +179,10 @@ def effective_n_jobs(n_jobs: int | None = -1) -> int:
 
     Raises
     ------
-    ValueError
-        For 0.
+    ValueError, TypeError
+        For 0, and for what is no integer.
     """
+    config.parse_n_jobs(n_jobs, 1)
     if n_jobs == 1:
         return 1
     backend, configured = get_active_backend()
@@ -206,8 +207,8 @@ class parallel_config:  # noqa: N801 -- joblib's name
 
     Raises
     ------
-    ValueError
-        For an unknown backend, and for backend parameters without a backend.
+    ValueError, TypeError
+        For an unknown backend, for backend parameters without a backend, and for a wrong argument, naming it.
 
     Notes
     -----
@@ -237,6 +238,9 @@ class parallel_config:  # noqa: N801 -- joblib's name
         **backend_params: Any,
     ) -> None:
         self.old_parallel_config = config.current()
+        if not isinstance(n_jobs, Default):
+            config.parse_n_jobs(n_jobs, 1)
+        inner_max_num_threads = config.parse_inner_threads(inner_max_num_threads)
         chosen = self._choose(backend, inner_max_num_threads, backend_params)
         given = {
             "backend": chosen,

@@ -6,9 +6,9 @@ runs. Only the death of a worker is not caught by it; the process engine asks th
 
 from __future__ import annotations
 
-import operator
 from collections import namedtuple
 
+from fastpar import config
 from fastpar._core.tasks import as_task
 from fastpar.errors import describe_call
 
@@ -51,6 +51,8 @@ def _restore_failure(index: int, description: Any, call: str, n_attempts: int) -
 class Attempt:
     """Runs tasks of one call; see the module's docstring. Immutable, so it may be pickled and shared.
 
+    What is no `Exception`, like `SystemExit` and `KeyboardInterrupt`, is no failure of a task: it ends the call.
+
     Parameters
     ----------
     returns_failures : bool
@@ -78,13 +80,19 @@ class Attempt:
                     continue
                 if not self.returns_failures:
                     raise
-                return self.failure((index, function, args, kwargs), error)
+                return self.failure((index, function, args, kwargs), error, self.n_retries + 1)
         raise AssertionError("a task is tried at least once")
 
-    def failure(self, arguments: tuple[Any, ...], error: BaseException) -> TaskFailure:
+    def failure(self, arguments: tuple[Any, ...], error: BaseException, n_attempts: int) -> TaskFailure:
         """The record of a failed task."""
         index, *call = arguments
-        return TaskFailure(index, error, describe_call(*call), self.n_retries + 1)
+        return TaskFailure(index, error, describe_call(*call), n_attempts)
+
+    @staticmethod
+    def _plain_task(task: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """What `errors.plain_task` asks for."""
+        _, function, args, kwargs = task[1]
+        return function, args, kwargs
 
     def tasks(self, iterable: Iterable[Any]) -> Iterator[Any]:
         """The tasks of an iterable, each as an attempt at it."""
@@ -92,25 +100,15 @@ class Attempt:
             yield self, (index, *as_task(item, index)), {}
 
 
-def plain_task(task: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """The user's task within an attempt at it; any other task as it is."""
-    if type(task[0]) is Attempt:
-        _, function, args, kwargs = task[1]
-        return function, args, kwargs
-    return task
-
-
 def make_attempt(on_error: str, retries: int) -> Attempt | None:
     """What `Parallel(on_error=, retries=)` asks for; None where tasks run as they are.
 
     Raises
     ------
-    ValueError
-        For another value of `on_error`, and a negative number of retries.
+    ValueError, TypeError
+        For another value of `on_error`, and for `retries` that are no number from 0 on.
     """
     if on_error not in ("raise", "return"):
         raise ValueError(f"on_error={on_error!r} is not valid, expected one of 'raise', 'return'")
-    n_retries = operator.index(retries)
-    if n_retries < 0:
-        raise ValueError(f"retries must not be negative, got {retries}")
+    n_retries = config.parse_retries(retries)
     return Attempt(on_error == "return", n_retries) if n_retries or on_error == "return" else None

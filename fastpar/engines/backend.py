@@ -289,7 +289,7 @@ class ProcessBackend(ParallelBackendBase):
     def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
         """Read the options; workers come when they are needed."""
         n_workers = self.effective_n_jobs(n_jobs)
-        if n_workers > 1:
+        if n_workers > 1 or backend_kwargs.get("task_timeout") is not None:
             from fastpar.engines.processes.engine import make_engine
 
             self._engine = make_engine({**self.backend_kwargs, **backend_kwargs})

@@ -8,6 +8,7 @@ everything that wants to look between two tasks.
 from __future__ import annotations
 
 from fastpar._core.tasks import as_task
+from fastpar.engines.attempts import TaskFailure
 from fastpar.errors import add_task_note
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -24,16 +25,18 @@ def run_each(tasks: Iterable[Any], note: Callable[..., None]) -> Iterator[Any]:
     tasks : iterable
         Of ``(function, args, kwargs)``.
     note : callable
-        Called with the number of completed tasks, before the first and after each; at the end with that of failed ones.
+        Called with the numbers of completed and of failed tasks, before the first and after each.
     """
-    note(0)
+    n_failed = 0
+    note(0, 0)
     for index, item in enumerate(tasks):
         function, args, kwargs = task = as_task(item, index)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
             add_task_note(error, index, task)
-            note(index, 1)
+            note(index, n_failed + 1)
             raise
-        note(index + 1)
+        n_failed += type(result) is TaskFailure
+        note(index + 1, n_failed)
         yield result

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from fastpar import Parallel, delayed, parallel_config
+from fastpar import Parallel, delayed, effective_n_jobs, parallel_config
 from fastpar.errors import CallInProgressError, FastparError
 
 #: (arguments, type of the error, pattern that its message matches): the argument's name, and the fix.
@@ -17,7 +17,10 @@ WRONG = [
     ({"n_jobs": [1]}, TypeError, r"n_jobs"),
     ({"backend": "thread"}, ValueError, r"backend='thread' .*'threading'"),
     ({"on_error": "skip"}, ValueError, r"on_error='skip'.*'return'"),
-    ({"retries": -1}, ValueError, r"retries .*-1"),
+    ({"retries": -1}, ValueError, r"retries=-1 .*retries=0"),
+    ({"retries": 1.0}, TypeError, r"retries .*retries=1"),
+    ({"inner_max_num_threads": 0}, ValueError, r"inner_max_num_threads=0 .*at least 1"),
+    ({"inner_max_num_threads": "2"}, TypeError, r"inner_max_num_threads .*inner_max_num_threads=2"),
     ({"task_timeout": 1.0, "backend": "threading"}, ValueError, r"task_timeout.*backend='processes'"),
     ({"task_timeout": 0}, ValueError, r"task_timeout .*positive"),
     ({"backend": 3}, TypeError, r"backend .*name"),
@@ -50,6 +53,16 @@ WRONG_AT_THE_CALL = [
     ({"pre_dispatch": "n_jobs ** n_jobs"}, ValueError, r"pre_dispatch"),
     ({"pre_dispatch": None}, TypeError, r"pre_dispatch .*'all'"),
 ]
+
+
+@pytest.mark.parametrize("n_jobs", [0, "2", True, 2.0])
+def test_a_wrong_n_jobs_is_named_wherever_it_is_given(n_jobs):
+    for wants_n_jobs in (effective_n_jobs, lambda n_jobs: parallel_config(n_jobs=n_jobs)):
+        with pytest.raises((TypeError, ValueError), match="n_jobs"):
+            wants_n_jobs(n_jobs)
+    with pytest.raises(TypeError, match="inner_max_num_threads"):
+        parallel_config("threading", inner_max_num_threads="2")
+    assert effective_n_jobs(None) == 1
 
 
 @pytest.mark.parametrize(("arguments", "error", "says"), WRONG, ids=str)

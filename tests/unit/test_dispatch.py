@@ -135,7 +135,7 @@ class TestWindow:
     def test_a_list_is_read_so_many_batches_beyond_what_is_completed(self, pre_dispatch, size):
         bench = Bench(100, pre_dispatch=pre_dispatch, size=size)
         assert bench.step() == pre_dispatch
-        assert bench.run.counts == (pre_dispatch * size, 0, 0, pre_dispatch)
+        assert bench.run.counts == (pre_dispatch * size, 0, 0, pre_dispatch, 0)
         assert bench.step() == pre_dispatch, "no further"
         bench.finish()
         bench.step()

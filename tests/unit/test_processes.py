@@ -320,8 +320,99 @@ def test_an_initializer_that_fails_fails_the_call():
     def begin():
         raise RuntimeError("not today")
 
-    with pytest.raises(RuntimeError, match="not today"):
-        parallel(initializer=begin)([delayed(square)(1), delayed(square)(2)])
+    for on_error in ("raise", "return"):
+        with pytest.raises(RuntimeError, match="not today") as info:
+            parallel(initializer=begin, on_error=on_error, retries=1)([delayed(square)(1), delayed(square)(2)])
+        note = "in the initializer of a worker process: test_an_initializer_that_fails_fails_the_call.<locals>.begin()"
+        assert info.value.__notes__ == [note]
+
+
+def test_an_initializer_that_failed_is_tried_again_in_the_next_call(tmp_path):
+    def begin():
+        if not (tmp_path / "ready").exists():
+            raise RuntimeError("not yet")
+
+    call = parallel(initializer=begin)
+    with pytest.raises(RuntimeError, match="not yet"):
+        call([delayed(square)(1)] * 2)
+    (tmp_path / "ready").touch()
+    assert call([delayed(square)(3)] * 2) == [9, 9]
+
+
+SCRIPT = """
+import dataclasses, functools, multiprocessing, sys
+from fastpar import Parallel, delayed
+
+class Slotted:
+    __slots__ = ("value",)
+    def __init__(self, value):
+        self.value = value
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int
+
+class Derived(Slotted):
+    __slots__ = "more"
+
+def make(i):
+    derived = Derived(i)
+    derived.more = 2 * i
+    return Slotted(i), Point(i), derived
+
+def misspell(slotted):
+    try:
+        slotted.vlaue = 1
+    except AttributeError:
+        return "refused"
+
+@functools.lru_cache(maxsize=None)
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def calls_it(n):
+    return fib(n), fib.cache_info().hits > 0, fib.cache_parameters()["maxsize"], fib.__name__
+
+def square(x):
+    return x * x
+
+def argv():
+    return sys.argv
+
+def child():
+    print(Parallel(2)(delayed(square)(i) for i in range(3)))
+
+if __name__ == "__main__":
+    for slotted, point, derived in Parallel(2)(delayed(make)(i) for i in range(2)):
+        assert type(slotted) is Slotted and type(point) is Point and type(derived) is Derived
+        print(slotted.value, point, derived.value, derived.more)
+    print(Parallel(2)([delayed(misspell)(Slotted(1))] * 2))
+    print(Parallel(2)(delayed(fib)(i) for i in (10, 80)), Parallel(2)([delayed(calls_it)(20)] * 2)[0])
+    assert Parallel(2)([delayed(argv)()] * 2) == [sys.argv] * 2
+    for method in ("spawn", "forkserver"):
+        process = multiprocessing.get_context(method).Process(target=child)
+        process.start()
+        process.join()
+"""
+
+
+def test_what_scripts_define(python, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    done = python.run(str(path), "--alpha", "3")
+    assert done.stderr == ""
+    assert done.stdout == (
+        "0 Point(x=0) 0 0\n1 Point(x=1) 1 2\n['refused', 'refused']\n"
+        "[55, 23416728348467685] (6765, True, None, 'fib')\n[0, 1, 4]\n[0, 1, 4]\n"
+    )
+
+
+def test_one_worker_process_where_a_task_may_have_to_be_killed():
+    pids = Parallel(1, "processes", task_timeout=60)(delayed(os.getpid)() for _ in range(3))
+    assert len(set(pids)) == 1
+    assert pids[0] != os.getpid()
+    with pytest.raises(TimeoutError, match="task_timeout"):
+        Parallel(1, "processes", task_timeout=0.1)([delayed(time.sleep)(60)])
 
 
 # ---- life cycle

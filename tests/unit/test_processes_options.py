@@ -88,8 +88,36 @@ def test_a_number_of_tasks_per_worker_by_joblibs_name():
     assert max(pids.count(pid) for pid in pids) <= 3
 
 
-@pytest.mark.parametrize("preload", ["this", ["this", "antigravity_that_is_not_there"]])
-def test_modules_are_imported_before_the_fork(capfd, preload):
+def test_a_number_of_tasks_per_worker_holds_within_batches():
+    """Tiny tasks come in batches of hundreds: a worker that is full leaves the rest of its batch to its successor."""
+    pids = parallel(max_tasks_per_worker=5)(delayed(os.getpid)() for _ in range(40))
+    assert max(pids.count(pid) for pid in pids) <= 5
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_modules_are_imported_in_workers_that_are_there_already(tmp_path, monkeypatch, warm):
+    name = f"fastpar_test_preloaded_{warm}"
+    (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def is_there():
+        return name in sys.modules
+
+    if warm:
+        assert parallel()([delayed(is_there)()] * 2) == [False, False]
+    assert parallel(preload=[name])([delayed(is_there)()] * 2) == [True, True]
+
+
+def test_a_module_that_cannot_be_preloaded_ends_the_call():
+    with pytest.raises(ModuleNotFoundError, match="antigravity_that_is_not_there") as info:
+        parallel(preload="antigravity_that_is_not_there", on_error="return")([delayed(abs)(1)] * 2)
+    assert info.value.__notes__ == ["in a worker process, of preload='antigravity_that_is_not_there'"]
+    assert parallel()([delayed(abs)(1)] * 2) == [1, 1]
+
+
+@pytest.mark.parametrize("preload", ["this", ["this", "antigravity"]])
+def test_modules_are_imported_before_the_fork(capfd, monkeypatch, preload):
+    monkeypatch.setenv("BROWSER", "true")  # what one of them opens
     def is_there():
         return "this" in sys.modules, os.getppid()
 
@@ -182,6 +210,50 @@ def test_failures_come_in_place(tmp_path, act, kind, options, retries):
     assert isinstance(failure.error, kind)
     assert failure.call.startswith("fail_until(")
     assert (tmp_path / "n").read_text() == "x" * (retries + 1)
+
+
+def count_and_raise(path, kind):
+    with open(path, "ab", buffering=0) as file:
+        file.write(b"x")
+    raise kind(3)
+
+
+BACKENDS = ["processes", "threading", "sequential"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("retries", [0, 1, 3])
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+def test_a_task_is_tried_so_often_and_no_oftener(tmp_path, backend, retries, on_error):
+    task = delayed(count_and_raise)(tmp_path / "n", ValueError)
+    call = Parallel(2, backend, retries=retries, on_error=on_error)
+    if on_error == "raise":
+        with pytest.raises(ValueError, match="3") as info:
+            call([task])
+        assert info.value.__notes__[0].startswith("in task 0 of fastpar.Parallel: count_and_raise(")
+    else:
+        assert call([task])[0].n_attempts == retries + 1
+    assert (tmp_path / "n").read_text() == "x" * (retries + 1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_what_is_no_exception_ends_the_call(tmp_path, backend, kind):
+    with pytest.raises(kind):
+        Parallel(2, backend, retries=2, on_error="return")([delayed(count_and_raise)(tmp_path / "n", kind)])
+    assert (tmp_path / "n").read_text() == "x"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_progress_counts_failures_that_are_results(backend, return_as):
+    seen = []
+    call = Parallel(
+        2, backend, on_error="return", return_as=return_as, progress=lambda *counts: seen.append(counts), batch_size=1
+    )
+    found = list(call(delayed(divmod)(1, i) for i in (0, 0, 1)))
+    assert [isinstance(one, TaskFailure) for one in found] == [True, True, False]
+    assert seen[-1] == (3, 3, 2)
 
 
 class Unpicklable(Exception):

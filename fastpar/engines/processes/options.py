@@ -7,6 +7,7 @@ from collections import namedtuple
 
 from fastpar.config import parse_memory, parse_timeout
 from fastpar.engines.processes.places import find_folder
+from fastpar.errors import add_note, describe_call
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ class Initializer:
         self.function = function
         self.args = args
 
+    def call(self) -> None:
+        """In the worker."""
+        try:
+            self.function(*self.args)
+        except BaseException as error:
+            add_note(error, f"in the initializer of a worker process: {describe_call(self.function, self.args, {})}")
+            raise
+
     def __eq__(self, other: object) -> bool:
         """Whether workers that one has been called in can do for the other."""
         if not isinstance(other, Initializer):
@@ -41,11 +50,15 @@ class Initializer:
     __hash__ = None  # type: ignore[assignment]
 
 
-class WorkerOptions(namedtuple("WorkerOptions", ["initializer", "idle_s", "max_tasks", "max_bytes", "folder"])):
+class WorkerOptions(
+    namedtuple("WorkerOptions", ["preload", "initializer", "idle_s", "max_tasks", "max_bytes", "folder"])
+):
     """The part that workers are told.
 
     Attributes
     ----------
+    preload : tuple of str
+        Modules that each imports, unless the nursery had done so before it was forked.
     initializer : Initializer or None
     idle_s : float
         A worker without work for so long ends.
@@ -63,13 +76,25 @@ class WorkerOptions(namedtuple("WorkerOptions", ["initializer", "idle_s", "max_t
         worker.max_tasks = self.max_tasks
         worker.max_bytes = self.max_bytes
         worker.use_folder(self.folder)
+        for name in self.preload:
+            _import(name)
         if self.initializer is not None:
-            self.initializer.function(*self.initializer.args)
+            self.initializer.call()
+
+
+def _import(name: str) -> None:
+    from importlib import import_module
+
+    try:
+        import_module(name)
+    except BaseException as error:
+        add_note(error, f"in a worker process, of preload={name!r}")
+        raise
 
 
 class Options(
     namedtuple(
-        "Options", ["start_method", "preload", "max_nbytes", "mmap_mode", "task_timeout_ns", "env", "for_worker"]
+        "Options", ["start_method", "max_nbytes", "mmap_mode", "task_timeout_ns", "env", "for_worker"]
     )
 ):
     """All of them, checked.
@@ -78,8 +103,6 @@ class Options(
     ----------
     start_method : str
         One of `START_METHODS`.
-    preload : tuple of str
-        Modules that the nursery imports before the first worker is forked.
     max_nbytes : int or None
         Arguments larger than this arrive as memory-mapped arrays; None: none does.
     mmap_mode : str or None
@@ -118,6 +141,7 @@ def parse(given: dict[str, Any]) -> Options:
     idle_s = parse_timeout(given.get("idle_worker_timeout"), "idle_worker_timeout")
     timeout_s = parse_timeout(given.get("task_timeout"), "task_timeout")
     workers = WorkerOptions(
+        (preload,) if isinstance(preload, str) else tuple(preload),
         None if initializer is None else Initializer(initializer, tuple(given.get("initargs") or ())),
         IDLE_S if idle_s is None else idle_s,
         _count(given, "max_tasks_per_worker") or _count(given, "maxtasksperchild"),
@@ -126,7 +150,6 @@ def parse(given: dict[str, Any]) -> Options:
     )
     return Options(
         _start_method(given),
-        (preload,) if isinstance(preload, str) else tuple(preload),
         given.get("max_nbytes"),
         given.get("mmap_mode"),
         0 if timeout_s is None else int(timeout_s * 1e9),

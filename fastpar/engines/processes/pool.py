@@ -237,7 +237,7 @@ class Pool:
         return worker
 
     def _find_nursery(self, options: Options, private: list[Nursery]) -> Nursery:
-        modules = (*(name for name in ("numpy", "logging") if name in sys.modules), *options.preload)
+        modules = (*(name for name in ("numpy", "logging") if name in sys.modules), *options.for_worker.preload)
         if options.start_method == "fork":
             if not private:
                 private.append(self._new_nursery((), is_fork=True))

@@ -29,4 +29,5 @@ DONE = 0  # the batch ended, or its unstarted rest is given back
 MORE = 1  # the batch goes on
 RAISED = 2  # the next task raised; the body says what
 UNREADABLE = 3  # the tasks could not be unpickled; the body says why
-FULL = 4  # added to another status: this worker would like to be replaced
+UNPREPARED = 4  # the settings could not be taken over, the initializer's error for one; the body says why
+FULL = 5  # added to another status: this worker would like to be replaced

@@ -20,12 +20,12 @@ from fastpar._core.exchange import Exchange
 from fastpar._core.remote import RemoteCrew, Seat, fail_without_task
 from fastpar._core.segments import BATCHES_HELD, IDLE
 from fastpar._core.slots import Slots
-from fastpar.engines.attempts import Attempt, plain_task
+from fastpar.engines.attempts import Attempt
 from fastpar.engines.processes import failures, notes, protocol, settings
 from fastpar.engines.processes.arguments import Arrays, load_results
 from fastpar.engines.processes.luggage import Luggage, explain
 from fastpar.engines.processes.reports import restore_error
-from fastpar.errors import WorkerStartError, timeout_error
+from fastpar.errors import WorkerStartError, plain_task, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -296,11 +296,15 @@ class ProcessSession(Exchange):
                 worker.board.stop(seat.number)
             return
         del worker.seats[0]
-        if status == protocol.UNREADABLE and unreadable is None:
+        if status in (protocol.UNREADABLE, protocol.UNPREPARED) and unreadable is None:
             worker.functions.clear()
             worker.arrays.clear()
             unreadable = restore_error(content)
-        if unreadable is not None or seat.is_spoilt:
+        if status == protocol.UNPREPARED and unreadable is not None:
+            worker.settings = None  # the next call tells it again
+            fail_without_task(self.run, unreadable)
+            seat.drop()
+        elif unreadable is not None or seat.is_spoilt:
             self._suspect_all(seat, unreadable)
         elif content[1] is None:
             seat.settle(content[0], total_ns, longest_ns, -1)
@@ -308,7 +312,7 @@ class ProcessSession(Exchange):
             results, failure = content
             n_before = seat.batch.n_done + len(results)
             seat.deliver(results, total_ns, longest_ns)
-            self._settle_failure(seat, n_before, restore_error(failure))
+            self._conclude(seat, n_before, restore_error(failure), 1)
         if is_full:
             self._replace(worker, [seat])
         else:
@@ -375,14 +379,19 @@ class ProcessSession(Exchange):
 
     def _settle_failure(self, seat: Seat, place: int, error: BaseException) -> None:
         """The task at this place has failed for what it could not catch. The others of its batch are tried again."""
-        function, args, _ = seat.batch[place]
-        attempt = function if type(function) is Attempt else None
+        function = seat.batch[place][0]
         index = seat.index(place)
         n_failures = self._n_failures[index] = self._n_failures.get(index, 0) + 1
-        if attempt is not None and n_failures <= attempt.n_retries:
+        if type(function) is Attempt and n_failures <= function.n_retries:
             seat.settle([], 0, 0, -1)
-        elif attempt is not None and attempt.returns_failures:
-            seat.settle_one(place, attempt.failure(args, error))
+        else:
+            self._conclude(seat, place, error, n_failures)
+
+    def _conclude(self, seat: Seat, place: int, error: BaseException, n_attempts: int) -> None:
+        """The task at this place is not tried again: its failure is a result, or ends the call."""
+        function, args, _ = seat.batch[place]
+        if type(function) is Attempt and function.returns_failures and isinstance(error, Exception):
+            seat.settle_one(place, function.failure(args, error, n_attempts))
         else:
             seat.fail(place, error)
             seat.drop()

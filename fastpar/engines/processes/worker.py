@@ -114,17 +114,23 @@ class Worker:
                 pickled, buffers = self._learn(pickled, buffers)
             if not is_ours:
                 return
+            if self.leftover is not None:
+                self._refuse(number, protocol.UNPREPARED, self.leftover)
+                return
             labor = self._understand(number, n_tasks, budget_ns, pickled, buffers)
         except BaseException as error:  # noqa: BLE001 -- whatever the user's classes raise
             if is_ours:
-                parcel = pack(pickle.dumps(describe_error(error)), (), self._stock)
-                self._send((number, 0, 0, 0), protocol.UNREADABLE, parcel)
+                self._refuse(number, protocol.UNREADABLE, error)
             return
         while labor.work():
             if self._report(labor, number, protocol.MORE) != protocol.MORE:
                 break  # a result that cannot be sent: the rest of the batch is the parent's again
         else:
             self._report(labor, number, protocol.DONE if labor.error is None else protocol.RAISED)
+
+    def _refuse(self, number: int, status: int, error: BaseException) -> None:
+        parcel = pack(pickle.dumps(describe_error(error)), (), self._stock)
+        self._send((number, 0, 0, 0), status, parcel)
 
     def _learn(self, pickled: Any, buffers: Any) -> tuple[Any, Any]:
         """Take functions in, let go of arrays that have gone; what is left is the tasks."""
@@ -144,8 +150,8 @@ class Worker:
         return arguments.recall(named) if type(named) is int else named
 
     def _understand(self, number: int, n_tasks: int, budget_ns: int, pickled: Any, buffers: Any) -> Labor:
-        if self.leftover is not None:
-            raise self.leftover
+        if self.max_tasks:
+            n_tasks = min(n_tasks, self.max_tasks - self._n_tasks)  # the rest is its successor's
         named, columns, tasks = pickle.loads(pickled, buffers=buffers)
         if columns is not None:
             return Labor(self.board, number, n_tasks, budget_ns, self._function(named), columns, None)
