@@ -9,7 +9,7 @@ from __future__ import annotations
 from os.path import dirname, isdir, join
 
 from fastpar.cpu import cpu_count
-from fastpar.engines.threads import shutdown
+from fastpar.engines.active import shutdown
 from fastpar.logger import Logger, PrintTime
 from fastpar.parallel import (
     Parallel,

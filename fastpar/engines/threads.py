@@ -116,12 +116,3 @@ class ThreadEngine:
 
 
 ENGINE = ThreadEngine()
-
-
-def shutdown() -> None:
-    """End the idle worker threads of this process, and wait until they are gone.
-
-    Nobody needs to: they cost nothing while they wait, and end with the process. Threads still in a task end after
-    it, and the next call starts new ones. Safe in any thread.
-    """
-    ENGINE.pool.close()

@@ -9,8 +9,7 @@ import weakref
 import pytest
 
 import fastpar
-from fastpar import Parallel, delayed
-from fastpar.engines.threads import shutdown
+from fastpar import Parallel, delayed, shutdown
 from fastpar.errors import CallInProgressError
 
 OURS = fastpar.__file__.rpartition("__init__")[0]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastpar
 from fastpar import Parallel, cpu, delayed
 from fastpar.engines.processes import packing
 from fastpar.engines.processes.engine import POOL
@@ -416,6 +417,22 @@ def test_one_worker_process_where_a_task_may_have_to_be_killed():
 
 
 # ---- life cycle
+
+
+def test_shutdown_ends_what_no_call_is_using():
+    first = set(parallel()(delayed(os.getpid)() for _ in range(4)))
+    results = parallel(return_as="generator", batch_size=1, pre_dispatch=2)(delayed(square)(i) for i in range(20))
+    assert next(results) == 0
+    busy = set(POOL._all)
+    parallel()(delayed(square)(i) for i in range(4))  # by workers of its own
+    fastpar.shutdown()
+    assert set(POOL._all) == busy, "those of the call that is under way stay with it"
+    assert list(results) == [i * i for i in range(1, 20)]
+    fastpar.shutdown()
+    assert not POOL._all
+    wait_until(lambda: all(is_gone(pid) for pid in first))
+    again = set(parallel()(delayed(os.getpid)() for _ in range(4)))
+    assert again.isdisjoint(first)
 
 
 def test_a_forked_child_has_workers_of_its_own():

@@ -305,6 +305,16 @@ class Pool:
         for warehouse in warehouses.values():
             warehouse.clear()
 
+    def rest(self) -> None:
+        """End what no call is using: all of it, or where one is under way the idle workers."""
+        with self._lock:
+            if all(session.is_closed for session in self._sessions):
+                self.close()
+                return
+            idle, self._idle = self._idle, []
+            for worker in idle:
+                self._drop(worker)
+
     def end(self) -> None:
         """At the end of the interpreter: the same, and calls that have not ended do so now."""
         with self._lock:
