@@ -258,13 +258,26 @@ def _reduced(obj: Any) -> Description:
     make, args, state, members, items = (*reduction, None, None, None, None)[:5]
     parts = (
         type(obj).__qualname__,
-        name_of(make) if callable(make) and hasattr(make, "__qualname__") else make,
+        _constructor(make),
         args,
         state,
         None if members is None else list(members),
         None if items is None else _unordered(items),
     )
     return "object", parts, None
+
+
+def _constructor(make: Any) -> Any:
+    """What a reduction calls: by name, unless more than its name makes it what it is."""
+    owner = getattr(make, "__self__", None)
+    if isinstance(owner, type):
+        return f"{name_of(owner)}.{make.__name__}"
+    is_method = owner is not None and not isinstance(owner, types.ModuleType)
+    if isinstance(make, types.BuiltinFunctionType) and make.__module__:
+        is_method = False  # C++ binds functions to what describes them
+    name = getattr(make, "__qualname__", None)
+    has_name = isinstance(name, str) and "<" not in name  # one in front of <locals> or a <lambda> is that of many
+    return name_of(make) if has_name and not is_method else make
 
 
 def _unordered(items: Iterator[tuple[Any, Any]]) -> dict[Any, Any]:

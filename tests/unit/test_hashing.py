@@ -43,6 +43,34 @@ class Slotted:
 Pair = collections.namedtuple("Pair", "left right")
 
 
+class Builder:
+    """Its instances make what reductions call."""
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def build(self):
+        return Built(self.build)
+
+    @classmethod
+    def new(cls):
+        return Built(cls.new)
+
+
+class OtherBuilder(Builder):
+    pass
+
+
+class Built:
+    """An object that pickle makes again by a call of `make`."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __reduce__(self):
+        return self.make, ()
+
+
 def golden_values():
     """One of everything whose digest must never change without a new scheme."""
     rows = np.arange(12, dtype="<i4").reshape(3, 4)
@@ -271,6 +299,16 @@ def test_objects_go_through_their_reduction():
     early = Point.__new__(Point)
     early.y, early.x = 2, 1
     assert digest_of(late) == digest_of(early)
+
+
+def test_constructors_count_with_what_they_are_bound_to():
+    def local(step):
+        return lambda: step
+
+    makes = [Builder(1).build, Builder(2).build, Builder.new, OtherBuilder.new, [1].copy, [2].copy, local(1), local(2)]
+    assert len({digest_of(Built(make)) for make in makes}) == len(makes)
+    assert digest_of(Built(Builder([1]).build)) == digest_of(Built(Builder([1]).build))
+    assert digest_of(Built(local(1))) == digest_of(Built(local(1)))
 
 
 @pytest.mark.parametrize(
