@@ -13,11 +13,13 @@ Any thread may call it; the only shared state is the table of rules found for ty
 from __future__ import annotations
 
 import copyreg
+import pickle
 import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -65,7 +67,8 @@ def hash(obj: Any, hash_name: str = "xxh3", coerce_mmap: bool = False) -> str:
     an `OrderedDict` with it. Arrays count by dtype, shape and values, whatever their memory order and strides; an
     array that is C-contiguous is hashed in place, any other in copies of one block. Floats count by their bits: 0.0 and
     -0.0 differ, a NaN equals itself. Whether two parts are one object or two equal ones does not count.
-    Functions count by module, name, code, defaults and closure (`fingerprint.py`), classes by name.
+    Functions count by module, name, code, defaults and closure (`fingerprint.py`), classes by name, and ufuncs by the
+    name that finds them.
 
     The digests differ from joblib's, which depend on pickle, on memory order and on shared identity.
 
@@ -136,6 +139,27 @@ def name_of(thing: Any) -> str:
     return f"{getattr(thing, '__module__', None)}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
+def module_of(thing: Any, name: str) -> str:
+    """The module in which pickle finds this very object by that name.
+
+    Raises
+    ------
+    UnhashableError
+        There is none. Objects that have only a name in common are not equal.
+    """
+    module = getattr(thing, "__module__", None)
+    try:
+        module = module or vars(pickle)["whichmodule"](thing, name)  # not in the type stubs of pickle
+        if attrgetter(name)(sys.modules[module]) is thing:
+            return str(module)
+    except (pickle.PicklingError, AttributeError, KeyError):
+        pass
+    raise UnhashableError(
+        f"a {type(thing).__qualname__} has no value to hash: it is known by its name alone, and {module}.{name} is not "
+        "this object"
+    )
+
+
 def _type(kind: type) -> Description:
     return "type", (name_of(kind),), None
 
@@ -196,6 +220,11 @@ def _memorized(cached: Any) -> Description:
     return "memorized", (cached.func,), None
 
 
+def _cached(function: Any) -> Description:
+    # By name it would be what it was before an edit.
+    return "cached", (function.__wrapped__,), None
+
+
 def _code(code: types.CodeType) -> Description:
     from fastpar.fingerprint import bytecode_fingerprint
 
@@ -254,7 +283,7 @@ def _reduced(obj: Any) -> Description:
     except Exception as error:
         raise UnhashableError(f"a {type(obj).__qualname__} has no value to hash: {error}") from error
     if isinstance(reduction, str):
-        return "global", (getattr(obj, "__module__", None), reduction), None
+        return _named(obj, reduction)
     make, args, state, members, items = (*reduction, None, None, None, None)[:5]
     parts = (
         type(obj).__qualname__,
@@ -265,6 +294,12 @@ def _reduced(obj: Any) -> Description:
         None if items is None else _unordered(items),
     )
     return "object", parts, None
+
+
+def _named(thing: Any, name: str) -> Description:
+    """What pickle finds by its name, and what it wraps: an edit of that changes the result."""
+    module, wrapped = module_of(thing, name), getattr(thing, "__wrapped__", None)
+    return "global", (module, name) if wrapped is None else (module, name, wrapped), None
 
 
 def _constructor(make: Any) -> Any:
@@ -322,10 +357,13 @@ _BY_NAME: dict[str, tuple[str, str]] = {
     "pathlib.PurePath": ("hashing", "_path"),
     "pathlib._local.PurePath": ("hashing", "_path"),
     "fractions.Fraction": ("hashing", "_fraction"),
+    "functools._lru_cache_wrapper": ("hashing", "_cached"),
     "numpy.ndarray": ("hashing_arrays", "array"),
     "numpy.generic": ("hashing_arrays", "scalar"),
     "numpy.dtype": ("hashing_arrays", "dtype"),
     "numpy.ufunc": ("hashing_arrays", "ufunc"),
+    "numpy._ArrayFunctionDispatcher": ("hashing_arrays", "numpy_function"),
+    "numpy.vectorize": ("hashing_arrays", "vectorized"),
     "numpy.random._generator.Generator": ("hashing_arrays", "generator"),
     "numpy.random.mtrand.RandomState": ("hashing_arrays", "random_state"),
     "pandas.core.frame.DataFrame": ("hashing_arrays", "frame"),
@@ -341,4 +379,7 @@ _BY_NAME: dict[str, tuple[str, str]] = {
     "polars.dataframe.frame.DataFrame": ("hashing_arrays", "polars_frame"),
     "polars.series.series.Series": ("hashing_arrays", "polars_series"),
     "torch.Tensor": ("hashing_arrays", "tensor"),
+    "numba.core.dispatcher.Dispatcher": ("hashing_arrays", "dispatcher"),
+    "numba.np.ufunc.dufunc.DUFunc": ("hashing_arrays", "dynamic_ufunc"),
+    "numba.np.ufunc.gufunc.GUFunc": ("hashing_arrays", "generalized_ufunc"),
 }

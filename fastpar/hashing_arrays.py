@@ -1,4 +1,4 @@
-"""Rules of `fastpar.hash` for arrays and frames: by content, whatever holds it.
+"""Rules of `fastpar.hash` for arrays, frames and compiled functions: by content, whatever holds it.
 
 Each function takes an object of the library it is named for and describes it as `hashing.py` says. It is imported when
 the first such object is hashed, so the library is loaded by then.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastpar.errors import UnhashableError
-from fastpar.hashing import BLOCK_BYTES, Description
+from fastpar.hashing import BLOCK_BYTES, Description, module_of
 
 
 def class_name(kind: type) -> str:
@@ -91,7 +91,24 @@ def dtype(kind: Any) -> Description:
 
 
 def ufunc(function: Any) -> Description:
-    return "ufunc", (function.__name__,), None
+    """A ufunc by the name that finds it: `frompyfunc` gives many the same one. Modules inside NumPy move."""
+    name = function.__name__
+    if vars(np).get(name) is function:
+        return "ufunc", (name,), None
+    special = sys.modules.get("scipy.special")
+    module = "scipy.special" if getattr(special, name, None) is function else module_of(function, name)
+    return "ufunc", (name,) if module.partition(".")[0] == "numpy" else (module, name), None
+
+
+def numpy_function(function: Any) -> Description:
+    """A function of NumPy's by name alone: its code is another in each version."""
+    return "global", (module_of(function, function.__qualname__), function.__qualname__), None
+
+
+def vectorized(function: Any) -> Description:
+    """A `numpy.vectorize` by what it calls and how; it also keeps what it made in earlier calls."""
+    parts = (function.pyfunc, function.otypes, function.signature, function.excluded)
+    return "vectorized", (class_name(type(function)), *parts), None
 
 
 def generator(source: Any) -> Description:
@@ -202,3 +219,30 @@ def tensor(values: Any) -> Description:
     except TypeError:  # a dtype that NumPy does not have
         members = plain.contiguous().reshape(-1).view(torch.uint8).numpy()
     return "tensor", (class_name(type(values)), str(values.dtype), tuple(values.shape), members), None
+
+
+# -- numba -----------------------------------------------------------------------------------------------------------
+# What numba pickles holds a name that is new in each process, and what was compiled so far.
+
+
+def dispatcher(function: Any) -> Description:
+    """A `numba.jit` function by its Python function and how that is compiled; by its types where they are fixed."""
+    fixed = () if function._can_compile else tuple(map(str, function.overloads))
+    kinds = {name: str(kind) for name, kind in function.locals.items()}
+    return "numba", (class_name(type(function)), function.py_func, function.targetoptions, kinds, fixed), None
+
+
+def dynamic_ufunc(function: Any) -> Description:
+    """What `numba.vectorize` made."""
+    maker = function._dispatcher
+    fixed = tuple(map(str, maker.overloads)) if function._frozen else ()
+    parts = (maker.py_func, maker.targetoptions, function.identity, fixed)
+    return "numba", (class_name(type(function)), *parts), None
+
+
+def generalized_ufunc(function: Any) -> Description:
+    """What `numba.guvectorize` made."""
+    maker = function.gufunc_builder
+    fixed = tuple(map(str, maker._sigs)) if function._frozen else ()
+    parts = (maker.py_func, maker.targetoptions, maker.identity, maker.signature, maker.writable_args, fixed)
+    return "numba", (class_name(type(function)), *parts), None

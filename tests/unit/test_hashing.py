@@ -71,6 +71,19 @@ class Built:
         return self.make, ()
 
 
+class Singleton:
+    """Known to pickle by a name, whatever that name finds."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __reduce__(self):
+        return self.name
+
+
+ONLY = Singleton("ONLY")
+
+
 def golden_values():
     """One of everything whose digest must never change without a new scheme."""
     rows = np.arange(12, dtype="<i4").reshape(3, 4)
@@ -120,6 +133,7 @@ def golden_values():
         "scalar": np.float32(1.5),
         "dtype": np.dtype("<f4"),
         "large array": np.arange(5 << 20, dtype="<f8"),
+        "ufunc": np.add,
         "masked": np.ma.masked_array([1, 2, 3], [False, True, False]),
     }
 
@@ -306,9 +320,103 @@ def test_constructors_count_with_what_they_are_bound_to():
         return lambda: step
 
     makes = [Builder(1).build, Builder(2).build, Builder.new, OtherBuilder.new, [1].copy, [2].copy, local(1), local(2)]
+    makes += map(functools.cache, makes[-2:])
     assert len({digest_of(Built(make)) for make in makes}) == len(makes)
     assert digest_of(Built(Builder([1]).build)) == digest_of(Built(Builder([1]).build))
     assert digest_of(Built(local(1))) == digest_of(Built(local(1)))
+
+
+def test_a_name_counts_only_if_it_finds_the_object():
+    assert digest_of(ONLY) == digest_of(ONLY)
+    for name in ("ONLY", "Nothing", "Builder.nothing", "somewhere.<locals>.ONLY"):
+        with pytest.raises(UnhashableError, match="known by its name alone"):
+            digest_of([Singleton(name)])
+    assert digest_of(...) != digest_of(NotImplemented)
+
+
+def test_cached_functions_count_by_what_they_wrap():
+    def make(step):
+        @functools.cache
+        def add(x):
+            return x + step
+
+        return add
+
+    first = make(1)
+    before = digest_of(first)
+    assert first(1) == 2
+    assert before == digest_of(first) == digest_of(make(1)) != digest_of(make(2))
+    assert before != digest_of(first.__wrapped__)
+
+
+def test_what_a_named_object_wraps_counts(monkeypatch):
+    before = digest_of(ONLY)
+    monkeypatch.setattr(ONLY, "__wrapped__", lambda: 1, raising=False)
+    one = digest_of(ONLY)
+    monkeypatch.setattr(ONLY, "__wrapped__", lambda: 2)
+    assert len({before, one, digest_of(ONLY)}) == 3
+
+
+def test_ufuncs_count_by_where_they_are_found():
+    assert digest_of(np.add) != digest_of(np.subtract)
+    for make in (lambda x: x + 1, lambda x: x * 10, np.add):
+        with pytest.raises(UnhashableError, match="ufunc"):
+            digest_of(np.frompyfunc(make, 1, 1))
+
+
+def test_ufuncs_of_other_libraries_differ_from_those_of_numpy():
+    special = pytest.importorskip("scipy.special")
+    assert digest_of(special.exp2) != digest_of(np.exp2)
+    assert digest_of(special.gamma) == digest_of(special.gamma) != digest_of(special.gammaln)
+
+
+def test_vectorized_functions_count_by_what_they_call():
+    function = np.vectorize(lambda x: x + 1, otypes=[float])
+    before = digest_of(function)
+    function([1, 2])  # keeps a ufunc
+    assert digest_of(function) == before != digest_of(np.vectorize(lambda x: x + 2, otypes=[float]))
+
+
+NUMBA = """
+import numba
+from fastpar.hashing import hash as digest_of
+
+def make(step, **options):
+    def add(x):
+        return x + step
+    return numba.njit(add, **options)
+
+def fill(x, y):
+    y[:] = x
+
+def double(x):
+    return 2 * x
+
+functions = [make(1), make(2), make(1, fastmath=True), numba.njit("f8(f8)")(double), numba.njit("i8(i8)")(double)]
+functions += [numba.vectorize(double), numba.vectorize(["f8(f8)"])(double)]
+functions += [numba.guvectorize("(n)->(n)")(fill), numba.guvectorize(["(f8[:], f8[:])"], "(n)->(n)")(fill)]
+before = list(map(digest_of, functions))
+assert len(set(before)) == len(before)
+functions[0](1), functions[5](1.0)
+assert list(map(digest_of, functions)) == before
+print(*before)
+"""
+
+
+@pytest.mark.slow
+def test_functions_of_numba_count_by_what_they_compile(tmp_path):
+    pytest.importorskip("numba")
+    script = tmp_path / "script.py"
+    script.write_text(NUMBA)
+    path = str(Path(__file__).parents[2])
+    printed = set()
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, script], env={"PYTHONHASHSEED": seed, "PYTHONPATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        printed.add(done.stdout)
+    assert len(printed) == 1
 
 
 @pytest.mark.parametrize(
