@@ -125,11 +125,19 @@ def random_state(source: Any) -> Description:
 def frame(table: Any) -> Description:
     """A frame by its columns: how pandas groups them into blocks does not count."""
     columns = tuple(table.iloc[:, position].array for position in range(table.shape[1]))
-    return "frame", (class_name(type(table)), table.index, table.columns, table.attrs, *map(column, columns)), None
+    parts = (class_name(type(table)), table.index, table.columns, table.attrs, _metadata(table))
+    return "frame", (*parts, *map(column, columns)), None
 
 
 def series(values: Any) -> Description:
-    return "series", (class_name(type(values)), values.index, values.name, values.attrs, column(values.array)), None
+    parts = (class_name(type(values)), values.index, values.name, values.attrs, _metadata(values))
+    return "series", (*parts, column(values.array)), None
+
+
+def _metadata(table: Any) -> dict[str, Any]:
+    """The attributes that a subclass adds and pandas keeps with the object; a series' name is counted anyway."""
+    added = [name for name in table._metadata if name not in ("name", "_name")]
+    return {name: getattr(table, name) for name in added if hasattr(table, name)}
 
 
 def index(values: Any) -> Description:
@@ -150,29 +158,55 @@ def column(values: Any) -> tuple[Any, ...]:  # noqa: PLR0911 - one return a kind
     pd: Any = sys.modules["pandas"]
 
     kind = values.dtype
-    if isinstance(kind, np.dtype) and kind.kind != "O":
-        return (describe_dtype(kind), np.asarray(values))
+    if isinstance(kind, pd.StringDtype):
+        return (f"string[{type(kind.na_value).__name__}]", *_items(values))
+    if isinstance(values, _around_numpy(pd)):
+        return column(np.asarray(values))
+    if isinstance(kind, np.dtype):
+        return ("object", *_items(values)) if kind.kind == "O" else (describe_dtype(kind), np.asarray(values))
     if isinstance(kind, pd.CategoricalDtype):
         return ("category", column(values.categories.array), kind.ordered, np.asarray(values.codes, dtype=np.int64))
     if isinstance(kind, pd.DatetimeTZDtype):
         return (str(kind), np.asarray(values.astype("int64")))
-    missing = np.asarray(pd.isna(values), dtype=bool)
     if isinstance(kind, pd.SparseDtype):
-        return (str(kind), missing, column(pd.array(values.to_dense(), dtype=kind.subtype)))
-    if isinstance(kind, pd.StringDtype):
-        return (f"string[{type(kind.na_value).__name__}]", _items(values, missing))
-    if hasattr(kind, "numpy_dtype"):  # masked: what lies under a missing value is arbitrary
-        zero = np.zeros(1, dtype=kind.numpy_dtype)[0]
-        return (str(kind), missing, values.to_numpy(dtype=kind.numpy_dtype, na_value=zero))
-    return (str(kind), _items(values, missing))
+        return (str(kind), column(values.to_dense()))
+    if isinstance(values, (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)):
+        return (str(kind), *_unmasked(values))
+    if isinstance(kind, getattr(pd, "ArrowDtype", ())):
+        return (str(kind), *_arrow(values))
+    return (str(kind), *_items(values))
 
 
-def _items(values: Any, missing: Any) -> list[Any]:
-    """The items as Python objects; a missing one by its type: None, nan and NA differ, one nan equals another."""
+def _around_numpy(pd: Any) -> type:
+    """What pandas puts around an array of NumPy's: PandasArray before 2.1."""
+    return getattr(pd.arrays, "NumpyExtensionArray", None) or pd.arrays.PandasArray  # type: ignore[no-any-return]
+
+
+def _unmasked(values: Any) -> tuple[Any, Any]:
+    """Where numbers are missing, and the numbers: what lies under a missing one is arbitrary."""
+    kind = values.dtype.numpy_dtype
+    return (np.asarray(values.isna(), dtype=bool), values.to_numpy(dtype=kind, na_value=kind.type(0)))
+
+
+def _arrow(values: Any) -> tuple[Any, ...]:
+    """What Arrow holds, by ways on which a missing number and a nan stay two things."""
+    kind, number, content = values.dtype.pyarrow_dtype, values.dtype.numpy_dtype, values.__arrow_array__()
+    if number.kind in "biuf" and number != np.float16:  # which not every Arrow can fill
+        return (content.is_null().to_numpy(), content.fill_null(number.type(0).item()).to_numpy())
+    if kind.num_fields or number == np.float16:
+        return (content.to_pylist(),)
+    if str(kind) == "time64[ns]":  # Python's time would lose nanoseconds
+        return (content.cast("int64").to_pylist(),)
+    return _items(values)
+
+
+def _items(values: Any) -> tuple[Any, Any]:
+    """Where items are missing, and the items as Python objects; a missing one by its type: None, nan and NA differ."""
+    missing = np.asarray(sys.modules["pandas"].isna(values), dtype=bool)
     items: list[Any] = np.asarray(values, dtype=object).tolist()
     for position in np.flatnonzero(missing).tolist():
-        items[position] = ("missing", type(items[position]).__name__)
-    return items
+        items[position] = type(items[position]).__name__
+    return (missing, items)
 
 
 # -- scipy, polars, torch --------------------------------------------------------------------------------------------
