@@ -208,12 +208,13 @@ class MappedSource:
     _ACCESS: ClassVar = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "r+": mmap.ACCESS_WRITE}
 
     def __init__(self, file: Any, start: int, mode: str, header: fmt.Header) -> None:
+        self._file = file
         self._map = mmap.mmap(file.fileno(), 0, access=self._ACCESS[mode])
         self._view = memoryview(self._map)
         self._start = start
         self._position = start + fmt.HEADER_BYTES
         self._mode = mode
-        self._path = os.fsdecode(file.name)
+        self._path = os.path.abspath(os.fsdecode(file.name))  # a relative one means another file after a chdir
         if mode == "r+":
             marked = header._replace(flags=header.flags | fmt.WRITTEN_THROUGH)
             self._map[start : start + fmt.HEADER_BYTES] = fmt.pack_header(marked)
@@ -232,7 +233,7 @@ class MappedSource:
         return Region(self._map, offset, n_bytes, self._mode, self._path)
 
     def finish(self) -> None:
-        pass
+        self._file.seek(self._position)  # where the next object begins
 
     def close(self) -> None:
         pass

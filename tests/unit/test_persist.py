@@ -304,6 +304,25 @@ def test_open_files_are_mapped_by_their_position(path):
     np.testing.assert_array_equal(mapped, ARRAYS["plain"])
 
 
+def test_mapping_one_object_leads_to_the_next(path):
+    with open(path, "wb") as file:
+        for value in (ARRAYS["plain"], "between", ARRAYS["strided"]):
+            dump(value, file)
+    for mode in ("r", "c", "r+"):
+        with open(path, "r+b" if mode == "r+" else "rb") as file:
+            np.testing.assert_array_equal(load(file, mmap_mode=mode), ARRAYS["plain"])
+            assert load(file, mmap_mode=mode) == "between"
+            np.testing.assert_array_equal(load(file, mmap_mode=mode), ARRAYS["strided"])
+
+
+def test_mapped_arrays_tell_the_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dump(ARRAYS["plain"], "file")
+    assert load("file", mmap_mode="r").filename == str(tmp_path / "file")
+    with open("file", "rb") as file:
+        assert load(file, mmap_mode="r").filename == str(tmp_path / "file")
+
+
 def test_streams_are_not_mapped():
     file = io.BytesIO()
     dump(ARRAYS["plain"], file)
