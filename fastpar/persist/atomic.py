@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
@@ -22,7 +23,8 @@ _O_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | 
 def part_path(path: str) -> str:
     """A name beside `path` that no other writer has: random, so that threads, processes and hosts need not agree."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name[:80]}.{os.urandom(8).hex()}{PART_SUFFIX}")
+    start = os.fsencode(name)[:80].decode(sys.getfilesystemencoding(), "ignore")  # a system limits bytes
+    return os.path.join(folder, f".{start}.{os.urandom(8).hex()}{PART_SUFFIX}")
 
 
 @contextmanager

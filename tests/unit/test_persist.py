@@ -353,6 +353,20 @@ def test_the_ending_of_the_name_chooses(tmp_path, ending, codec):
     assert load(path) == [0.0] * 1000
 
 
+@pytest.mark.parametrize(
+    "name", ["x" * 255, "数" * 85, "a" + "é" * 127, "\udcff" * 255], ids=["one byte", "three", "shifted", "none"]
+)
+def test_names_of_any_length_that_the_system_takes(tmp_path, name):
+    path = str(tmp_path / name)
+    try:
+        open(path, "wb").close()
+    except OSError:
+        pytest.skip("the file system does not take this name")
+    dump(1, path)
+    assert load(path) == 1
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     dump("old", path)
