@@ -40,15 +40,24 @@ def subclass(plain: Any, kind: Any, state: Any) -> Any:
     return made
 
 
-def empty_objects(spec: Any, shape: Any, kind: Any, state: Any) -> Any:
-    made = np.empty(shape, dtype(spec))
+def is_fortran(values: Any) -> bool:
+    return bool(values.flags.f_contiguous and not values.flags.c_contiguous)
+
+
+def flat(values: Any) -> Any:
+    """The members in memory order; a view of an array that is contiguous."""
+    return (values.T if is_fortran(values) else values).reshape(-1)
+
+
+def empty_objects(spec: Any, shape: Any, kind: Any, state: Any, order: Any = "C") -> Any:
+    made = np.empty(shape, dtype(spec), order=order)
     return made if kind is None else subclass(made, kind, state)
 
 
 def fill_objects(made: Any, members: list[Any]) -> None:
-    flat = made.view(np.ndarray).reshape(-1)
+    places = flat(made.view(np.ndarray))
     for position, member in enumerate(members):
-        flat[position] = member
+        places[position] = member
 
 
 def masked(data: Any, mask: Any, fill: Any, hard: bool, info: Any) -> Any:

@@ -40,7 +40,7 @@ def _reduce_array(values: Any) -> Any:
     if plain.dtype.kind == "T":
         return NotImplemented
     token = ArrayToken(1)
-    is_fortran = plain.flags.f_contiguous and not plain.flags.c_contiguous
+    is_fortran = rebuild.is_fortran(plain)
     token.array = plain.T if is_fortran else plain
     spec = dtype_spec(values.dtype)
     args: tuple[Any, ...] = (PickleBuffer(token), spec, values.shape, "F" if is_fortran else "C")
@@ -49,8 +49,10 @@ def _reduce_array(values: Any) -> Any:
 
 def _reduce_objects(plain: Any, values: Any, kind: Any, state: Any) -> Any:
     # Filled after it was made, so that it may hold itself.
-    args = (dtype_spec(values.dtype), plain.shape, kind, state)
-    return rebuild.empty_objects, args, plain.reshape(-1).tolist(), None, None, rebuild.fill_objects
+    args: tuple[Any, ...] = (dtype_spec(values.dtype), plain.shape, kind, state)
+    if rebuild.is_fortran(plain):
+        args = (*args, "F")
+    return rebuild.empty_objects, args, rebuild.flat(plain).tolist(), None, None, rebuild.fill_objects
 
 
 def _reduce_masked(values: Any) -> Any:

@@ -208,6 +208,33 @@ def test_subclasses_keep_class_and_attributes(path):
     assert load(path, mmap_mode="r")[1] == 2.0
 
 
+def objects_of(*shape):
+    values = np.empty(shape, dtype=object)
+    for position in range(values.size):
+        values.reshape(-1)[position] = [position]
+    return values
+
+
+@pytest.mark.parametrize("values", [objects_of(2, 3), objects_of(2, 3, 4), objects_of(1, 3), objects_of(0, 2)])
+def test_object_arrays_keep_their_memory_order(path, values):
+    for stored in (values, np.asfortranarray(values), values.T, values[..., ::-1], values.T.view(Tagged)):
+        dump(stored, path)
+        found = load(path)
+        same_array(found, stored)
+        if stored.flags.forc:
+            assert found.flags.f_contiguous == stored.flags.f_contiguous
+            assert found.flags.c_contiguous == stored.flags.c_contiguous
+
+
+def test_object_arrays_of_files_without_a_memory_order_are_read(path, monkeypatch):
+    from fastpar.persist import rebuild
+
+    monkeypatch.setattr(rebuild, "is_fortran", lambda _: False)
+    dump(objects_of(2, 3), path)
+    monkeypatch.undo()
+    same_array(load(path), objects_of(2, 3))
+
+
 def test_a_memmap_is_stored_as_an_array(path, tmp_path):
     mapped = np.memmap(tmp_path / "raw", "f8", "w+", shape=5)
     mapped[:] = 3
