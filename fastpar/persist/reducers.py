@@ -58,7 +58,7 @@ def _reduce_objects(plain: Any, values: Any, kind: Any, state: Any) -> Any:
 def _reduce_masked(values: Any) -> Any:
     mask = None if values.mask is np.ma.nomask else np.asarray(values.mask)
     fill = None if values._fill_value is None else np.asarray(values._fill_value)
-    return rebuild.masked, (np.asarray(values.data), mask, fill, values.hardmask, values._optinfo or None)
+    return rebuild.masked, (np.asanyarray(values.data), mask, fill, values.hardmask, values._optinfo or None)
 
 
 def _reduce_scalar(value: Any) -> Any:

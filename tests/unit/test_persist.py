@@ -208,6 +208,17 @@ def test_subclasses_keep_class_and_attributes(path):
     assert load(path, mmap_mode="r")[1] == 2.0
 
 
+@pytest.mark.parametrize("options", [{}, {"mmap_mode": "r"}, {"trusted": False}], ids=str)
+def test_masked_arrays_keep_the_class_of_their_data(path, options):
+    masked = np.ma.masked_array(np.array([[1, 2], [3, 4]]).view(np.matrix), [[True, False], [False, False]])
+    dump(masked, path)
+    found = load(path, **options)
+    assert type(found) is np.ma.MaskedArray
+    assert type(found.data) is np.matrix
+    np.testing.assert_array_equal(found.mask, masked.mask)
+    np.testing.assert_array_equal(found.data, masked.data)
+
+
 def objects_of(*shape):
     values = np.empty(shape, dtype=object)
     for position in range(values.size):
