@@ -52,6 +52,16 @@ def test_a_closure_goes_once_to_each_worker(sent, options):
     assert sum(sent) < 2 * max(large) + 2 * MB
 
 
+@pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 1}])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_large_text_goes_a_few_times(sent, options, by_name):
+    """As an argument of every task: at first with its batch, from its second coming on once to each worker."""
+    text = "x" * MB
+    tasks = [delayed(length)(value=text) if by_name else delayed(length)(text) for _ in range(50)]
+    assert parallel(batch_size=1, **options)(tasks) == [MB] * 50
+    assert sum(size > MB // 2 for size in sent) <= 4
+
+
 @pytest.mark.parametrize("make", [partial, lambda function, ballast: Holder(ballast).length, lambda _, b: b.__len__])
 def test_partials_and_methods_go_once_to_each_worker(sent, make):
     function = make(length, b"x" * MB)

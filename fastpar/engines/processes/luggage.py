@@ -58,10 +58,10 @@ class Luggage:
             named = self._name(function, worker, new)
             self.latest = None if named is function else (function, named)
             is_light = named is not function and is_plain(values)
-            if not is_light:
-                values = tuple(self._lighten(column, worker, new) for column in values)
             if type(function) is Attempt:
-                values = (values[0], self._refer(values[1], worker, new), *values[2:])
+                values = self._lighten_attempts(values, worker, new)
+            elif not is_light:
+                values = tuple(self._lighten(column, worker, new) for column in values)
             content: Any = (named, values, None)
         else:
             is_light = False
@@ -69,10 +69,8 @@ class Luggage:
             rows = [
                 (
                     self._name(function, worker, new),
-                    (args[0], *self._refer(args[1:2], worker, new), *args[2:])
-                    if type(function) is Attempt
-                    else self._lighten(args, worker, new),
-                    dict(zip(kwargs, self._lighten(kwargs.values(), worker, new), strict=True)),
+                    self._lighten(args, worker, new),
+                    self._lighten_dict(kwargs, worker, new),
                 )
                 for function, args, kwargs in tasks
             ]
@@ -99,16 +97,29 @@ class Luggage:
         lighten = self._repertoire.lighten
         return tuple([lighten(value, lambda constant: self._number(constant, worker, new)) for value in values])
 
-    def _refer(
-        self, functions: Iterable[Any], worker: Worker, new: dict[int, tuple[int, Any, Any]]
+    def _lighten_dict(
+        self, values: dict[str, Any], worker: Worker, new: dict[int, tuple[int, Any, Any]]
+    ) -> dict[str, Any]:
+        return dict(zip(values, self._lighten(values.values(), worker, new), strict=True)) if values else values
+
+    def _lighten_attempts(
+        self, columns: tuple[Any, ...], worker: Worker, new: dict[int, tuple[int, Any, Any]]
     ) -> tuple[Any, ...]:
-        """The functions that attempts are at, with a number in the place of each that has one."""
+        """The same for attempts at tasks: for what each is at, and its arguments. A call has one `Attempt`, so they are
+        always columns.
+        """
+        indices, functions, args, kwargs = columns
         references: dict[int, Any] = {}
         for function in functions:
             if id(function) not in references:
                 named = self._name(function, worker, new)
                 references[id(function)] = function if named is function else Recalled(named)
-        return tuple([references[id(function)] for function in functions])
+        return (
+            indices,
+            tuple([references[id(function)] for function in functions]),
+            tuple([self._lighten(each, worker, new) for each in args]),
+            tuple([self._lighten_dict(each, worker, new) for each in kwargs]),
+        )
 
     def pack_settings(self, settings: Settings) -> Parcel:
         """What a worker has to know before its first batch."""
