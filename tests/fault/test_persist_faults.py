@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -132,6 +133,52 @@ def _root():
     import fastpar
 
     return os.path.dirname(os.path.dirname(fastpar.__file__))
+
+
+KILLED = """
+import os, signal, sys
+from fastpar import dump
+
+class Deadly:
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+dump([b"x" * 1_000_000, Deadly()], sys.argv[1])
+"""
+
+
+def has_files_without_names(folder):
+    try:
+        os.close(os.open(folder, os.O_WRONLY | os.O_TMPFILE))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def test_a_process_that_is_killed_leaves_nothing(python, tmp_path):
+    if not has_files_without_names(tmp_path):
+        pytest.skip("this file system has no files without a name")
+    path = tmp_path / "file"
+    dump("old", path)
+    assert python.run("-c", KILLED, str(path)).returncode == -signal.SIGKILL
+    assert load(path) == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_files_of_systems_with_and_without_nameless_ones(tmp_path, monkeypatch, nameless):
+    path = tmp_path / "file"
+    dump("old", path)
+    path.chmod(0o640)
+    if not nameless:
+        monkeypatch.setattr(atomic, "_way_to", lambda descriptor: "/proc/is/not/there")
+    dump("new", path)
+    assert load(path) == "new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    monkeypatch.chdir(tmp_path)
+    dump("here", "other")
+    assert load("other") == "here"
+    assert sorted(os.listdir(tmp_path)) == ["file", "other"]
 
 
 class Full(io.BytesIO):
