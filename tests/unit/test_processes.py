@@ -1,5 +1,6 @@
 """Calls on worker processes: results, arrays, leases, settings, life cycle."""
 
+import functools
 import gc
 import os
 import pickle
@@ -406,6 +407,17 @@ def test_what_scripts_define(python, tmp_path):
         "0 Point(x=0) 0 0\n1 Point(x=1) 1 2\n['refused', 'refused']\n"
         "[55, 23416728348467685] (6765, True, None, 'fib')\n[0, 1, 4]\n[0, 1, 4]\n"
     )
+
+
+def test_caches_of_local_functions():
+    step = 5
+
+    @functools.lru_cache(maxsize=1)
+    def local(x):
+        return x + step
+
+    for cached in (local, functools.lru_cache(partial(pow, 2))):
+        assert parallel()(delayed(cached)(i) for i in range(3)) == [cached(i) for i in range(3)]
 
 
 def test_one_worker_process_where_a_task_may_have_to_be_killed():

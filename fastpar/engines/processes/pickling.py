@@ -116,8 +116,9 @@ def _reduce_cached(cached: Any) -> Any:
 
     It may call itself by that name, so it is made first and learns later what it calls.
     """
-    if cached.__module__ not in MAINS and "<locals>" not in cached.__qualname__:
-        return cached.__qualname__
+    name = getattr(cached, "__qualname__", "<locals>")  # around a partial there is none
+    if cached.__module__ not in MAINS and "<locals>" not in name:
+        return name
     return _make_cached, (cached.cache_parameters(),), cached.__wrapped__, None, None, functools.update_wrapper
 
 
