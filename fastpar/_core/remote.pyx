@@ -22,6 +22,9 @@ cdef class RemoteCrew(Crew):
 
     cdef Py_ssize_t n_summoned
 
+    def __cinit__(self):
+        self.needs_caller = True
+
     cdef void summon(self, Run run) noexcept:
         self.n_summoned += 1
 
@@ -54,8 +57,11 @@ cdef class Seat:
         return self.run.take(self.batch)
 
     cdef int top_up(self) except -1:
-        """Read some of the source if nothing is ready: a seat that is given up has to be brought again."""
-        if fp_queue_n_ready(self.run.queue) == 0:
+        """Read some of the source if nothing is ready: a seat that is given up has to be brought again.
+
+        Not of one that takes its time: whoever reads that looks for messages afterwards.
+        """
+        if fp_queue_n_ready(self.run.queue) == 0 and not self.run.is_source_slow:
             self.run.pull(False)
         return 0
 

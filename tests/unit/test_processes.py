@@ -428,6 +428,55 @@ def test_one_worker_process_where_a_task_may_have_to_be_killed():
         Parallel(1, "processes", task_timeout=0.1)([delayed(time.sleep)(60)])
 
 
+# ---- sources
+
+
+def touch(path):
+    path.touch()
+    return path.name
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
+@pytest.mark.parametrize("options", [{"pre_dispatch": "all"}, {"pre_dispatch": "all", "batch_size": 1}, {}])
+def test_tasks_begin_while_a_slow_source_is_read(tmp_path, return_as, options):
+    def source():
+        for i in range(40):
+            if i == 20:
+                wait_until((tmp_path / "0").exists, 10)
+            time.sleep(0.001)
+            yield delayed(touch)(tmp_path / str(i))
+
+    parallel()(delayed(touch)(tmp_path / "x") for _ in range(100))  # its tasks are known to be tiny
+    assert set(parallel(return_as=return_as, **options)(source())) == set(map(str, range(40)))
+
+
+def test_a_time_limit_is_not_for_the_source(tmp_path):
+    """What came while the source was read is looked at before anybody complains that it has not come."""
+
+    def source():
+        for i in range(4):
+            if i:
+                wait_until((tmp_path / str(i - 1)).exists, 10)
+            time.sleep(0.3)
+            yield delayed(touch)(tmp_path / str(i))
+
+    parallel()([delayed(touch)(tmp_path / "x")] * 2)  # workers are there
+    assert parallel(timeout=0.25)(source()) == ["0", "1", "2", "3"]
+
+
+def meet(folder, i, n):
+    (folder / str(i)).touch()
+    wait_until(lambda: len(list(folder.iterdir())) >= n, 10)
+    return i
+
+
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_tasks_expected_to_be_tiny_do_not_all_go_to_one_worker(tmp_path, return_as):
+    (tmp_path / "0").touch()
+    parallel()(delayed(meet)(tmp_path, 0, 1) for _ in range(200))
+    assert sorted(parallel(4, return_as=return_as)(delayed(meet)(tmp_path, i, 4) for i in range(4))) == [0, 1, 2, 3]
+
+
 # ---- life cycle
 
 

@@ -109,6 +109,8 @@ class ProcessSession(Exchange):
         try:
             self.run.pull()
             self._bring_workers()
+            if self.run.is_source_slow:
+                self._attend(0)  # what has come meanwhile
             while not self.run.wait(0):
                 left_ns = -1 if timeout_ns < 0 else deadline - monotonic_ns()
                 if left_ns <= 0 <= timeout_ns:
