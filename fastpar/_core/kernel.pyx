@@ -271,7 +271,7 @@ def run_map(Kernel kernel, tuple arrays, out, uintptr_t data, Loop loop):
     cdef fp_outcome outcome
     cdef fp_failure failure
     cdef int64_t n
-    cdef int i
+    cdef int i, n_needed
     cdef str format = "f" if "f" in kernel.code or "F" in kernel.code else "d"
     map.kernel = <void (*)() noexcept nogil>kernel.address
     map.data = <void *>data if data else kernel.data
@@ -297,11 +297,12 @@ def run_map(Kernel kernel, tuple arrays, out, uintptr_t data, Loop loop):
         check_shape(buffer, first, map.n_dims, f"array {i + 1}")
         describe(&map.inputs[i], buffer, map.n_dims)
     buffer = held.hold(out, True, format, "out")
+    n_needed = map.n_dims + (map.kind == FP_MAP_ROW_TO_ROW)
+    if buffer.ndim != n_needed:
+        raise ValueError(f"out has {buffer.ndim} dimensions where {n_needed} are needed")
     check_shape(buffer, first, map.n_dims, "out")
     if map.kind == FP_MAP_ROW_TO_ROW:
         check_row(buffer, "out")
-    elif buffer.ndim != map.n_dims:
-        raise ValueError(f"out has {buffer.ndim} dimensions where {map.n_dims} are needed")
     map.n_in = first.shape[map.n_dims] if map.kind != FP_MAP_ELEMENTS else 0
     map.n_out = buffer.shape[map.n_dims] if map.kind == FP_MAP_ROW_TO_ROW else 0
     describe(&map.out, buffer, map.n_dims)

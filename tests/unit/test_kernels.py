@@ -301,6 +301,14 @@ def test_rows(c):
     reverse = c("row_reverse", "int (double *, intptr_t, double *, intptr_t, void *)")
     np.testing.assert_array_equal(kernel_map(reverse, x), x[..., ::-1])
     np.testing.assert_array_equal(kernel_map(reverse, x, out=np.empty((3, 40, 2))), x[..., :2:-1])
+    for wrong in (np.zeros((3, 40)), np.zeros((3, 40, 5, 2)), np.zeros(3), np.zeros(())):
+        with pytest.raises(ValueError, match=rf"out has {wrong.ndim} dimensions where 3 are needed"):
+            kernel_map(reverse, x, out=wrong)
+        assert not wrong.any()
+    with pytest.raises(ValueError, match="out has 0 dimensions where 1 are needed"):
+        kernel_map(reverse, x[0, 0], out=np.zeros(()))
+    with pytest.raises(ValueError, match="out has 3 dimensions where 2 are needed"):
+        kernel_map(total, x, out=np.zeros((3, 40, 5)))
     x[1, 7, 2] = -1
     with pytest.raises(KernelError, match="returned 5 at index 47") as caught:
         kernel_map(total, x)
