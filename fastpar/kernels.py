@@ -43,7 +43,8 @@ def kernel(source: Any, signature: str | None = None, data: Any = None) -> Kerne
     Parameters
     ----------
     source : scipy.LowLevelCallable, PyCapsule, ctypes or cffi function pointer, numba.cfunc, str or Kernel
-        The function. A string is ``"package.module:name"`` of a Cython `cdef` function without the GIL.
+        The function. A string is ``"package.module:name"`` of a Cython `cdef` function without the GIL. It must not
+        raise: see the notes.
     signature : str, optional
         In C's notation, ``"double (double, void *)"``. Needed only where `source` does not know it (a ctypes function
         without `argtypes`); where both are there they must agree.
@@ -59,6 +60,13 @@ def kernel(source: Any, signature: str | None = None, data: Any = None) -> Kerne
     ------
     TypeError
         If there is no compiled function in `source`, or its signature is unknown or not the one given.
+
+    Notes
+    -----
+    A Cython function must be ``noexcept``, which it does not show from outside, and report failures by its status.
+    An exception that it raises in the calling thread arrives, perhaps when the loop has ended. One that it raises in a
+    thread of the pool, which is no thread of Python's, is lost: what the function returned (-1, mostly) is all that is
+    left of it.
 
     Examples
     --------

@@ -2,7 +2,8 @@
  *
  * A loop runs in the calling thread, which needs no GIL, and the threads of the pool join while there is something to
  * share. Any thread may call, inside a loop too (loops nest), and several at once. In the child of a fork the pool starts
- * empty; a child forked inside a kernel must not return into it. Kernels must not raise, jump out or end the thread.
+ * empty; a child forked inside a kernel must not return into it. Kernels must not jump out or end the thread, and must not
+ * raise, in Cython: be `noexcept`. Threads of the pool are unknown to Python, so an exception raised there would be lost.
  *
  * An extension module needs no library and no link step: it calls through the function table of the installed fastpar.
  *

@@ -6,7 +6,7 @@ called from any thread; the arrays it works on are held by their buffers until i
 """
 
 from cpython.buffer cimport Py_buffer
-from cpython.exc cimport PyErr_Occurred
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches, PyErr_Occurred
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
@@ -21,7 +21,6 @@ from fastpar._core.pool cimport (
     FP_FAILED,
     FP_GUIDED,
     FP_STATIC,
-    FP_STOPPED,
     chunk_kernel,
     fp_chunk,
     fp_failure,
@@ -95,7 +94,14 @@ cdef class Kernel:
     def __call__(self, *args):
         if self._function is None:
             self._function = self._make_callable(self)
-        return self._function(*args)
+        try:
+            result = self._function(*args)
+        except SystemError as error:
+            if error.__cause__ is None:
+                raise
+            raise error.__cause__ from None  # Python found a result, and an exception of the kernel's beside it
+        raise_outcome(FP_DONE, NULL)  # or we do: who calls from C code does not look
+        return result
 
     def __repr__(self):
         return f"<fastpar.kernel {self.signature}>"
@@ -120,8 +126,6 @@ cdef class Loop:
         cdef fp_failure failure
         failure.index = index
         failure.code = code
-        if outcome == FP_STOPPED and PyErr_Occurred():
-            return -1  # what a signal handler raised, KeyboardInterrupt above all
         return raise_outcome(<fp_outcome>outcome, &failure)
 
 
@@ -312,8 +316,8 @@ def run_map(Kernel kernel, tuple arrays, out, uintptr_t data, Loop loop):
     loop.options.key = kernel.address
     with nogil:
         outcome = parallel_for_chunks(n, <chunk_kernel>fp_map_run, &map, &loop.options, &failure)
+    loop.finish(outcome, failure.index, failure.code)  # first: an exception that a kernel left is raised as it is
     held.release()
-    loop.finish(outcome, failure.index, failure.code)
     return out
 
 
@@ -344,9 +348,10 @@ cdef Py_ssize_t gather(Batch batch, Py_ssize_t first, Py_ssize_t n_most, Py_ssiz
     return n_most
 
 
-cdef int run_gathered(
+cdef Py_ssize_t run_gathered(
     Batch batch, Py_ssize_t first, Py_ssize_t n, Kernel kernel, Py_ssize_t n_args, double *values
 ) except -1:
+    """How many were run. If one raised, those before it: the ordinary call, which is next, says whose exception it was."""
     cdef Py_ssize_t i
     cdef fp_map map
     cdef fp_chunk chunk
@@ -367,8 +372,22 @@ cdef int run_gathered(
     chunk.end = n
     with nogil:
         fp_map_run(<void *>&chunk, &map)
+    if PyErr_Occurred():
+        if not PyErr_ExceptionMatches(Exception):
+            return -1  # KeyboardInterrupt above all, which would not come a second time
+        PyErr_Clear()
+        n = first_minus_1(values, n, n_args + 1)
     for i in range(n):
         batch.set_result(first + i, values[i * (n_args + 1)])
+    return n
+
+
+cdef Py_ssize_t first_minus_1(const double *values, Py_ssize_t n, Py_ssize_t step) noexcept:
+    """The first task that may have raised: -1 is what Cython's functions return then. If none did, the first of all."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if values[i * step] == -1:
+            return i
     return 0
 
 
@@ -385,9 +404,7 @@ cdef Py_ssize_t run_tasks(Batch batch, Py_ssize_t first, Py_ssize_t n_most) exce
         return 0
     try:
         n = gather(batch, first, n, n_args, values)
-        if n > 0:
-            run_gathered(batch, first, n, kernel, n_args, values)
-        return n
+        return run_gathered(batch, first, n, kernel, n_args, values) if n > 0 else 0
     finally:
         PyMem_RawFree(values)
 

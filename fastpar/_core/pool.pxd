@@ -84,7 +84,8 @@ cdef fp_outcome parallel_reduce(
 cdef void request_stop(fp_stop *stop) noexcept nogil
 cdef bint is_stopping() noexcept nogil
 
-# Raises the exception that an outcome stands for, KernelError, MemoryError, ...; does nothing for FP_DONE.
+# Raises the exception that an outcome stands for, KernelError, MemoryError, ...; does nothing for FP_DONE. One that is set
+# already, by a signal handler that `poll_signals` ran, is raised instead, whatever the outcome.
 cdef int raise_outcome(fp_outcome outcome, const fp_failure *failure) except -1
 
 # For loops that a Python thread runs without the GIL: the options' `poll`, so that Ctrl-C reaches them.

@@ -10,6 +10,7 @@ import sys
 from fastpar import _core
 from fastpar.errors import KernelError
 
+from cpython.exc cimport PyErr_Occurred
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint32_t
 
@@ -137,6 +138,8 @@ cdef bint is_stopping() noexcept nogil:
 
 
 cdef int raise_outcome(fp_outcome outcome, const fp_failure *failure) except -1:
+    if PyErr_Occurred():
+        return -1  # a signal handler's, KeyboardInterrupt above all, or a kernel's that is not noexcept: nothing hides it
     if outcome == FP_FAILED:
         raise KernelError(failure.index, failure.code)
     if outcome == FP_EXHAUSTED:
@@ -151,6 +154,8 @@ cdef int raise_outcome(fp_outcome outcome, const fp_failure *failure) except -1:
 cdef int poll_signals(void *context) noexcept nogil:
     """A loop's `poll`: runs Python's signal handlers, where this is the main thread. Their exception stays set."""
     with gil:
+        if PyErr_Occurred():
+            return -1  # left by a kernel that is not noexcept: no handler may run on top of it, and the rest is in vain
         return PyErr_CheckSignals()
 
 

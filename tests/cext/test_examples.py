@@ -92,10 +92,90 @@ def run():
         return type(error).__name__, error.index, error.code
 """
 
+#: A loop that Ctrl-C reaches, as the documentation shows it, and kernels that raise, as it forbids.
+RAISING = """
+from libc.signal cimport SIGINT
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+from posix.signal cimport kill
+from posix.unistd cimport getpid, usleep
+from fastpar.kernels cimport fp_failure, fp_options, fp_outcome, parallel_for, poll_signals, raise_outcome
+
+cdef int interrupt(int64_t i, void *status) noexcept nogil:
+    if i == 0:
+        kill(getpid(), SIGINT)
+    usleep(60000)
+    return (<int *>status)[0]
+
+def loop(int status):
+    cdef fp_options options
+    cdef fp_failure failure
+    cdef fp_outcome outcome
+    memset(&options, 0, sizeof(options))
+    options.n_threads, options.poll = 1, poll_signals
+    with nogil:
+        outcome = parallel_for(1000, interrupt, &status, &options, &failure)
+    raise_outcome(outcome, &failure)
+
+cdef api double inverse(double x) nogil:
+    return 1.0 / x
+
+cdef api double ratio(double x, void *data) nogil:
+    return 1.0 / x
+
+cdef api int check(int64_t i) except -1 nogil:
+    if i == 500:
+        with gil:
+            raise IndexError(i)
+    return 0
+
+cdef api double term(int64_t i) except? -1 nogil:
+    return 1.0 / (500 - i)
+"""
+RAISING_RUN = """
+import numpy as np, raising
+from fastpar import Parallel, delayed
+from fastpar.kernels import kernel, kernel_map, parallel_for, parallel_reduce
+
+def error_of(call):
+    try:
+        return call()
+    except BaseException as error:
+        return type(error).__name__, getattr(error, "__notes__", [""])[0][:22]
+
+inverse = kernel("raising:inverse")
+values = np.linspace(-1, 1, 1001)
+values[500] = 0
+tasks = [delayed(inverse)(x) for x in [4.0, -1.0, *range(-999, 1000)]]
+print(error_of(lambda: raising.loop(0)))
+print(error_of(lambda: raising.loop(1)))
+print(error_of(lambda: kernel_map(inverse, values, n_jobs=1)))
+print(error_of(lambda: parallel_for("raising:check", 1000, n_jobs=1)))
+print(error_of(lambda: parallel_reduce("raising:term", 1000, n_jobs=1)))
+print(error_of(lambda: inverse(0.0)), inverse(4.0))
+print(error_of(lambda: kernel("raising:ratio")(0.0)))
+print(error_of(lambda: Parallel(2, "threading")(tasks)))
+print(error_of(lambda: Parallel(1)(tasks)))
+print(Parallel(2, "threading")(tasks[:5]))
+"""
+RAISED = """\
+('KeyboardInterrupt', '')
+('KeyboardInterrupt', '')
+('ZeroDivisionError', '')
+('IndexError', '')
+('ZeroDivisionError', '')
+('ZeroDivisionError', '') 0.25
+('ZeroDivisionError', '')
+('ZeroDivisionError', 'in task 1001 of fastpa')
+('ZeroDivisionError', 'in task 1001 of fastpa')
+"""
+
 SETUP = """
+from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-setup(name="everything", py_modules=[], ext_modules=cythonize([Extension("everything", ["everything.pyx"])],
+sources = [str(path) for path in Path().glob("*.pyx")]
+setup(name="everything", py_modules=[], ext_modules=cythonize([Extension(Path(p).stem, [p]) for p in sources],
       compiler_directives={"language_level": 3, "freethreading_compatible": True}))
 """
 
@@ -131,3 +211,12 @@ def test_every_declared_function_can_be_called(python, tmp_path):
     (tmp_path / "setup.py").write_text(SETUP)
     build(python, tmp_path)
     assert python.out("import everything; print(everything.run())") == "('KernelError', 30, 4)\n"
+
+
+@pytest.mark.slow
+def test_exceptions_arrive_as_what_they_are(python, tmp_path):
+    pytest.importorskip("Cython")
+    (tmp_path / "raising.pyx").write_text(RAISING)
+    (tmp_path / "setup.py").write_text(SETUP)
+    build(python, tmp_path)
+    assert python.out(RAISING_RUN) == RAISED + f"{[0.25, -1.0, *(1 / x for x in range(-999, -996))]}\n"

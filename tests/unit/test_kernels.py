@@ -73,6 +73,12 @@ double nap_for(double x) { nap(); return x; }
 int identify(int64_t i, void *threads) { ((int64_t *)threads)[i] = (int64_t)pthread_self(); return 0; }
 double interrupt_element(double x) { return interrupt(x); }
 double interrupt_term(int64_t i) { return interrupt(i); }
+int interrupt_and_fail(int64_t i)
+{
+    kill(getpid(), SIGINT);
+    for (int n = 0; n < 60; n++) nap();
+    return 7;
+}
 /* flags: the second index has begun; a signal handler has run */
 int interrupt_waiting(int64_t i, void *flags)
 {
@@ -469,6 +475,12 @@ def test_ctrl_c_stops_a_loop(c, prepare, schedule, n_jobs):
     counts = np.zeros(10_000, np.int64)
     parallel_for(c("mark", "int (int64_t, void *)"), 10_000, counts, n_jobs=2)
     assert (counts == 1).all()
+
+
+@pytest.mark.usefixtures("sigint")
+def test_ctrl_c_outranks_a_failure(c):
+    with pytest.raises(KeyboardInterrupt):
+        parallel_for(c("interrupt_and_fail", "int (int64_t)"), 2, n_jobs=1)
 
 
 def test_signals_are_handled_while_others_run_the_rest(c):
