@@ -60,6 +60,11 @@ bool fp_is_stopping(void)
 
 /* ---------------------------------------------------------------------------------------------------- schedules */
 
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int64_t round_up(int64_t n, int64_t divisor)
 {
     return n / divisor + (n % divisor != 0);
@@ -91,7 +96,8 @@ static void schedule(struct fp_loop *loop, int64_t n)
     loop->n_threads = n_threads < FP_MAX_THREADS + 1 ? n_threads : FP_MAX_THREADS + 1;
     bool is_static = options->schedule == FP_STATIC;
     loop->units = is_static ? units_for(n, loop->n_threads) : units_of(n, options->grain);
-    loop->grain = !is_static ? loop->units.size : options->grain > 1 ? options->grain : 1;
+    loop->grain = smaller(options->grain > 1 ? options->grain : 1, loop->units.size);
+    loop->unit_grains = loop->units.size / loop->grain;
     loop->max_members = loop->units.n_units < loop->n_threads ? loop->units.n_units : loop->n_threads;
     loop->pace = options->schedule == FP_AUTO ? FP_PACE_TIMED
                : options->schedule == FP_GUIDED ? FP_PACE_FRACTION
@@ -162,11 +168,6 @@ struct by_block {
     int64_t n_rows, n_columns, block_rows, block_columns, n_across; /* blocks in a row of blocks */
 };
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int run_blocks(fp_chunk *chunk, void *context)
 {
     const struct by_block *by_block = context;
@@ -176,9 +177,9 @@ static int run_blocks(fp_chunk *chunk, void *context)
         int64_t column = chunk->begin % by_block->n_across * by_block->block_columns;
         fp_block block = {
             .row_begin = row,
-            .row_end = smaller(row + by_block->block_rows, by_block->n_rows),
+            .row_end = row + smaller(by_block->block_rows, by_block->n_rows - row),
             .column_begin = column,
-            .column_end = smaller(column + by_block->block_columns, by_block->n_columns),
+            .column_end = column + smaller(by_block->block_columns, by_block->n_columns - column),
             .scratch = chunk->scratch,
             .member = chunk->member,
         };

@@ -33,8 +33,8 @@ struct part {
     fp_place *place;      /* NULL while a caller is alone */
     fp_member *member;    /* NULL while a caller is alone and needs no scratch */
     uint32_t number;      /* 0: the caller */
-    uint32_t piece;       /* grains of PIECE_NS, if they last as long as the ones before */
-    uint32_t least_piece; /* grains of LEAST_PIECE_NS */
+    int64_t piece;        /* grains of PIECE_NS, if they last as long as the ones before */
+    int64_t least_piece;  /* grains of LEAST_PIECE_NS */
     bool has_ticket;      /* it posted one, which may have been taken meanwhile */
     uint64_t now_ns;      /* when its last piece ended */
     uint64_t spent_ns;    /* in pieces, so far */
@@ -54,8 +54,9 @@ void fp_loop_forget(void)
 
 int64_t fp_units_begin(const fp_units *units, uint32_t unit)
 {
-    int64_t begin = unit * units->size + (unit < units->n_longer ? unit : units->n_longer);
-    return begin < units->n ? begin : units->n;
+    if (unit == units->n_units) /* the last one may be smaller: what is behind it need not be a number */
+        return units->n;
+    return unit * units->size + (unit < units->n_longer ? unit : units->n_longer);
 }
 
 /* ------------------------------------------------------------------------------------------- ending before time */
@@ -94,35 +95,48 @@ static void look_around(struct part *part)
 
 /* ------------------------------------------------------------------------------------------------------ pieces */
 
-static uint32_t at_least_1(uint64_t n)
+static int64_t at_least_1(int64_t n)
 {
-    return n > 1 ? (uint32_t)n : 1;
+    return n > 1 ? n : 1;
+}
+
+/* So many grains in units, at least one and at most `most`. */
+static uint32_t as_units(const struct fp_loop *loop, int64_t n_grains, uint32_t most)
+{
+    int64_t n = loop->unit_grains == 1 ? n_grains : n_grains / loop->unit_grains; /* a division is worth a branch */
+    return n < most ? (uint32_t)at_least_1(n) : most;
 }
 
 static uint32_t piece_of(const struct part *part, uint32_t n_left)
 {
-    uint32_t fraction = at_least_1(n_left / FRACTION);
-    switch (part->loop->pace) {
+    const struct fp_loop *loop = part->loop;
+    uint32_t fraction = (uint32_t)at_least_1(n_left / FRACTION);
+    uint32_t least;
+    switch (loop->pace) {
     case FP_PACE_UNIT:
     case FP_PACE_SHARE:
         return 1;
     case FP_PACE_FRACTION:
         return fraction;
     default:
-        if (fraction < part->least_piece)
-            fraction = part->least_piece < n_left ? part->least_piece : n_left;
-        return part->piece < fraction ? part->piece : fraction;
+        least = as_units(loop, part->least_piece, n_left);
+        return as_units(loop, part->piece, fraction < least ? least : fraction);
     }
 }
 
-/* The next piece should take PIECE_NS, but a few times more units than this one at most: what comes may be slower. */
-static void learn(struct part *part, uint32_t n, uint64_t took_ns)
+/* As many grains as take so long, if n of them took that; at most `most`. Computed as a double, for n may be 2^63 - 1. */
+static int64_t grains_of(uint64_t ns, int64_t n, uint64_t took_ns, int64_t most)
 {
-    uint64_t most = (uint64_t)n * 4 < UINT32_MAX ? (uint64_t)n * 4 : UINT32_MAX;
-    uint64_t wanted = took_ns > 0 ? (uint64_t)n * PIECE_NS / took_ns : most;
-    uint64_t least = took_ns > 0 ? (uint64_t)n * LEAST_PIECE_NS / took_ns : 1;
-    part->piece = at_least_1(wanted < most ? wanted : most);
-    part->least_piece = at_least_1(least < most ? least : most);
+    double wanted = (double)n * (double)ns / (double)took_ns;
+    return wanted < (double)most ? at_least_1((int64_t)wanted) : most;
+}
+
+/* The next piece should take PIECE_NS, but a few times more grains than this one at most: what comes may be slower. */
+static void learn(struct part *part, int64_t n, uint64_t took_ns)
+{
+    int64_t most = n < INT64_MAX / 4 ? at_least_1(n * 4) : INT64_MAX;
+    part->piece = took_ns > 0 ? grains_of(PIECE_NS, n, took_ns, most) : most;
+    part->least_piece = took_ns > 0 ? grains_of(LEAST_PIECE_NS, n, took_ns, most) : 1;
 }
 
 static void run_range(const struct part *part, int64_t begin, int64_t end)
@@ -140,25 +154,26 @@ static void run_range(const struct part *part, int64_t begin, int64_t end)
 }
 
 /* Between two pieces: what the last one took, of so many grains, and what the outside wants. */
-static void pause(struct part *part, uint32_t n)
+static void pause(struct part *part, int64_t n)
 {
     uint64_t before_ns = part->now_ns;
     part->now_ns = fp_os_clock_ns();
     part->spent_ns += part->now_ns - before_ns;
-    part->n_spent += n;
+    part->n_spent += (uint64_t)n;
     learn(part, n, part->now_ns - before_ns);
     look_around(part);
 }
 
-/* Runs units in one piece. A piece that the schedule made long is cut into slices, so that a failure elsewhere and whoever
- * wants the loop to stop are heeded in time; nobody can take any of them away. How many grains the last slice had. */
-static uint32_t run_piece(struct part *part, uint32_t first, uint32_t n)
+/* Runs units in one piece. A piece that the schedule made long is cut into slices, and so is a unit of many grains, so that
+ * a failure elsewhere and whoever wants the loop to stop are heeded in time; nobody can take any of them away. How many
+ * grains the last slice had. */
+static int64_t run_piece(struct part *part, uint32_t first, uint32_t n)
 {
     const struct fp_loop *loop = part->loop;
     int64_t begin = fp_units_begin(&loop->units, first), end = fp_units_begin(&loop->units, first + n);
-    bool is_long = loop->pace == FP_PACE_SHARE || loop->pace == FP_PACE_FRACTION;
+    bool is_long = loop->pace == FP_PACE_FRACTION || loop->unit_grains > 1;
     while (is_long && (end - begin) / loop->grain > part->piece) {
-        uint32_t n_grains = part->piece;
+        int64_t n_grains = part->piece;
         run_range(part, begin, begin + n_grains * loop->grain);
         begin += n_grains * loop->grain;
         pause(part, n_grains);
@@ -166,7 +181,7 @@ static uint32_t run_piece(struct part *part, uint32_t first, uint32_t n)
             return 0;
     }
     run_range(part, begin, end);
-    return at_least_1((uint64_t)((end - begin) / loop->grain));
+    return at_least_1((end - begin) / loop->grain);
 }
 
 /* ----------------------------------------------------------------------------------------------------- scratch */
@@ -463,7 +478,7 @@ static uint32_t piece_alone(const struct part *part, uint32_t n_left, bool may_s
         return piece_of(part, n_left);
     if (!may_share && loop->options->poll == NULL && loop->options->stop == NULL && loop->parent == NULL)
         return n_left;
-    return part->piece < n_left ? part->piece : n_left;
+    return as_units(loop, part->piece, n_left);
 }
 
 /* Runs pieces of a span that nobody else sees, until nothing is left or the rest is worth sharing; the rest. The clock is
@@ -473,7 +488,7 @@ static fp_span run_alone(struct part *part, fp_span span, bool may_share)
     struct fp_loop *loop = part->loop;
     while (fp_span_n(span) > 0 && !is_stopped(loop)) {
         uint32_t n = piece_alone(part, fp_span_n(span), may_share);
-        uint32_t n_grains = run_piece(part, span.begin, n);
+        int64_t n_grains = run_piece(part, span.begin, n);
         span.begin += n;
         if (fp_span_n(span) == 0)
             break;

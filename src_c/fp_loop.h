@@ -12,13 +12,13 @@
 
 /* How long a piece may be, in units. */
 typedef enum fp_pace {
-    FP_PACE_UNIT,     /* one, of a grain */
+    FP_PACE_UNIT,     /* one, of a grain, or of more where the range has too many grains to count in 32 bits */
     FP_PACE_SHARE,    /* one, of as many grains as a member's share has */
     FP_PACE_FRACTION, /* a quarter of what the member has left */
     FP_PACE_TIMED,    /* about 20 us, by what the pieces before took, and no more than a quarter unless that is tiny */
 } fp_pace;
 
-/* n indices in n_units units, whose sizes differ by one at most: the first `n_longer` have one index more. */
+/* n indices in n_units units: the first `n_longer` have one index more, and the last one may have fewer. */
 typedef struct fp_units {
     int64_t n, size, n_longer;
     uint32_t n_units;
@@ -35,7 +35,8 @@ struct fp_loop {
     struct fp_loop *root;
     size_t depth;
     fp_units units;
-    int64_t grain;        /* a kernel is never called with fewer indices, but at the end of a range */
+    int64_t grain;        /* a kernel is never called with fewer indices, but at the end of a range; a unit at most */
+    int64_t unit_grains;  /* whole grains in a unit */
     fp_pace pace;
     uint32_t n_threads;   /* what it was allowed */
     uint32_t max_members; /* the same, or one for each unit */
@@ -55,7 +56,7 @@ struct fp_loop {
 };
 
 /* Runs the loop to its end; `outcome` and `failure` say which. The caller has set pool, body, context, options, key, units,
- * grain, pace, n_threads and max_members, and zeroed the rest. */
+ * grain, unit_grains, pace, n_threads and max_members, and zeroed the rest. */
 void fp_loop_run(struct fp_loop *loop);
 
 /* What the calling thread is in; NULL: no loop. */

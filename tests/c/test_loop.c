@@ -88,6 +88,35 @@ static void more_indices_than_32_bits(void)
     }
 }
 
+/* Units of grains, and grains of indices, whose last end is no number any more if it is taken for a whole one. */
+static void up_to_the_last_number(void)
+{
+    const int64_t grains[] = {0, (int64_t)1 << 62, ((int64_t)1 << 62) + 1, INT64_MAX / 3, INT64_MAX};
+    for (int schedule = FP_AUTO; schedule <= FP_GUIDED; schedule++)
+        for (int g = schedule == FP_DYNAMIC /* without a grain: 2^31 pieces */; g < 5; g++)
+            for (uint32_t n_threads = 1; n_threads <= N_THREADS; n_threads += 3) {
+                _Atomic int64_t sum = 0;
+                fp_options options = {.n_threads = n_threads, .schedule = (fp_schedule)schedule, .grain = grains[g]};
+                CHECK_EQ(fp_parallel_for_chunks(pool, INT64_MAX, add_up, &sum, &options, NULL), FP_DONE);
+                CHECK_EQ(atomic_load(&sum), INT64_MAX);
+            }
+}
+
+static int add_rows(const fp_block *block, void *context)
+{
+    CHECK(block->row_begin < block->row_end && block->column_begin < block->column_end);
+    atomic_fetch_add((_Atomic int64_t *)context, block->row_end - block->row_begin);
+    return 0;
+}
+
+static void blocks_up_to_the_last_number(void)
+{
+    _Atomic int64_t sum = 0;
+    CHECK_EQ(fp_parallel_for_blocks(pool, INT64_MAX, 1, ((int64_t)1 << 61) + 1, INT64_MAX, add_rows, &sum, NULL, NULL),
+             FP_DONE);
+    CHECK_EQ(atomic_load(&sum), INT64_MAX);
+}
+
 static int run_block(const fp_block *block, void *context)
 {
     int n_columns = *(int *)context;
@@ -211,6 +240,31 @@ static void polling_stops(void)
                 .poll_context = &n_polls,
             };
             CHECK_EQ(fp_parallel_for(pool, 100000, take_5_ms, NULL, &options, NULL), FP_STOPPED);
+            CHECK_EQ(n_polls, 1);
+        }
+}
+
+static int do_nothing(int64_t i, void *context)
+{
+    (void)i, (void)context;
+    return 0;
+}
+
+/* Units of 2^32 indices, for their number must fit into 32 bits: each alone takes seconds. */
+static void huge_loops_are_polled_in_time(void)
+{
+    for (int schedule = FP_AUTO; schedule <= FP_GUIDED; schedule++)
+        for (uint32_t n_threads = 1; n_threads <= 2; n_threads++) {
+            int n_polls = 0;
+            fp_options options = {
+                .n_threads = n_threads,
+                .schedule = (fp_schedule)schedule,
+                .poll = poll_says_stop,
+                .poll_context = &n_polls,
+            };
+            uint64_t begin_ns = fp_os_clock_ns();
+            CHECK_EQ(fp_parallel_for(pool, INT64_MAX, do_nothing, NULL, &options, NULL), FP_STOPPED);
+            CHECK(fp_os_clock_ns() - begin_ns < 2000000000); /* 0.05 s, where nobody else wants the CPUs */
             CHECK_EQ(n_polls, 1);
         }
 }
@@ -377,11 +431,14 @@ int main(int argc, char **argv)
     pool = fp_pool_new(N_THREADS - 1);
     RUN(every_schedule_runs_each_index_once);
     RUN(more_indices_than_32_bits);
+    RUN(up_to_the_last_number);
     RUN(blocks_cover_the_table);
+    RUN(blocks_up_to_the_last_number);
     RUN(wrong_arguments);
     RUN(a_failure_stops_the_rest);
     RUN(a_stop_token_stops);
     RUN(polling_stops);
+    RUN(huge_loops_are_polled_in_time);
     RUN(the_grain_is_kept);
     RUN(each_thread_has_scratch);
     RUN(reductions_are_bitwise_equal);

@@ -73,6 +73,12 @@ double nap_for(double x) { nap(); return x; }
 int identify(int64_t i, void *threads) { ((int64_t *)threads)[i] = (int64_t)pthread_self(); return 0; }
 double interrupt_element(double x) { return interrupt(x); }
 double interrupt_term(int64_t i) { return interrupt(i); }
+int interrupt_quickly(int64_t i) { return i == 5 && kill(getpid(), SIGINT); }
+int add_up(int64_t begin, int64_t end, void *sum)
+{
+    __atomic_fetch_add((int64_t *)sum, end - begin, __ATOMIC_RELAXED);
+    return 0;
+}
 int interrupt_and_fail(int64_t i)
 {
     kill(getpid(), SIGINT);
@@ -375,6 +381,14 @@ def test_more_than_32_bits(c):
     assert 2**32 < caught.value.index < 2**33
 
 
+@pytest.mark.parametrize("grain", [0, 2**62])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_up_to_the_last_number(c, grain, n_jobs):
+    total = np.zeros(1, np.int64)
+    parallel_for(c("add_up", "int (int64_t, int64_t, void *)"), 2**63 - 1, total, grain=grain, n_jobs=n_jobs)
+    assert total[0] == 2**63 - 1
+
+
 @pytest.mark.parametrize("n", [-1, 2**63, 1.5, True, "3"])
 def test_wrong_ranges(c, n):
     with pytest.raises((TypeError, ValueError)):
@@ -475,6 +489,16 @@ def test_ctrl_c_stops_a_loop(c, prepare, schedule, n_jobs):
     counts = np.zeros(10_000, np.int64)
     parallel_for(c("mark", "int (int64_t, void *)"), 10_000, counts, n_jobs=2)
     assert (counts == 1).all()
+
+
+@pytest.mark.usefixtures("sigint")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ctrl_c_stops_a_huge_loop(c, schedule, n_jobs):
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        parallel_for(c("interrupt_quickly", "int (int64_t)"), 2**63 - 1, schedule=schedule, n_jobs=n_jobs)
+    assert time.monotonic() - start < 2  # 0.1 where nobody else wants the CPUs
 
 
 @pytest.mark.usefixtures("sigint")
