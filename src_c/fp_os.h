@@ -53,7 +53,8 @@ typedef struct fp_os_thread {
 } fp_os_thread;
 
 /* False: the system gives us no more threads. The new thread takes no signals, they are for threads that were there
- * before. It sees what was written before the start.
+ * before; but for those of its own faults, which a handler (Python's faulthandler) could not report otherwise. It sees
+ * what was written before the start.
  */
 bool fp_os_thread_start(fp_os_thread *thread, void (*body)(void *argument), void *argument);
 void fp_os_thread_join(fp_os_thread thread);

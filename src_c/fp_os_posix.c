@@ -58,9 +58,12 @@ bool fp_os_thread_start(fp_os_thread *thread, void (*body)(void *argument), void
     if (start == NULL)
         return false;
     *start = (struct start){body, argument};
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* a new thread inherits the mask */
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before); /* a new thread inherits the mask */
     pthread_t id;
     int error = pthread_create(&id, NULL, thread_main, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -71,6 +71,12 @@ int interrupt_range(int64_t begin, int64_t end, void *data)
 }
 double nap_for(double x) { nap(); return x; }
 int identify(int64_t i, void *threads) { ((int64_t *)threads)[i] = (int64_t)pthread_self(); return 0; }
+int crash_elsewhere(int64_t i, void *caller)
+{
+    if ((int64_t)pthread_self() != *(int64_t *)caller) *(volatile int *)0 = 1;
+    nap();
+    return 0;
+}
 double interrupt_element(double x) { return interrupt(x); }
 double interrupt_term(int64_t i) { return interrupt(i); }
 int interrupt_quickly(int64_t i) { return i == 5 && kill(getpid(), SIGINT); }
@@ -505,6 +511,19 @@ def test_ctrl_c_stops_a_huge_loop(c, schedule, n_jobs):
 def test_ctrl_c_outranks_a_failure(c):
     with pytest.raises(KeyboardInterrupt):
         parallel_for(c("interrupt_and_fail", "int (int64_t)"), 2, n_jobs=1)
+
+
+def test_a_crash_on_a_thread_of_the_pool_is_reported(library, python):
+    code = f"""
+import ctypes, threading
+from fastpar.kernels import parallel_for, kernel
+library = ctypes.CDLL({library._name!r})
+caller = ctypes.c_int64(threading.get_ident())
+parallel_for(kernel(library.crash_elsewhere, "int (int64_t, void *)"), 10_000, caller, n_jobs=2)
+"""
+    done = python.run("-c", code)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in done.stderr
 
 
 def test_signals_are_handled_while_others_run_the_rest(c):
