@@ -49,13 +49,7 @@ bool fp_stop_requested(const fp_stop *stop)
 
 bool fp_is_stopping(void)
 {
-    for (const struct fp_loop *loop = fp_loop_current(); loop != NULL; loop = loop->parent) {
-        if (fp_u32_load_relaxed(&loop->is_stopped) != 0)
-            return true;
-        if (loop->options->stop != NULL && fp_stop_requested(loop->options->stop))
-            return true;
-    }
-    return false;
+    return fp_loop_is_stopping(fp_loop_current());
 }
 
 /* ---------------------------------------------------------------------------------------------------- schedules */

@@ -66,6 +66,14 @@ static bool is_stopped(const struct fp_loop *loop)
     return fp_u32_load_relaxed(&loop->is_stopped) != 0; /* relaxed: members only stop; why is under the lock */
 }
 
+bool fp_loop_is_stopping(const struct fp_loop *loop)
+{
+    for (; loop != NULL; loop = loop->parent) /* they last: their callers wait for whom we are inside of */
+        if (is_stopped(loop) || (loop->options->stop != NULL && fp_stop_requested(loop->options->stop)))
+            return true;
+    return false;
+}
+
 static void stop(struct fp_loop *loop, fp_outcome outcome, const fp_failure *failure)
 {
     fp_mutex_lock(&loop->lock);
@@ -82,9 +90,7 @@ static void look_around(struct part *part)
 {
     struct fp_loop *loop = part->loop;
     const fp_options *options = loop->options;
-    if (options->stop != NULL && fp_stop_requested(options->stop))
-        stop(loop, FP_STOPPED, NULL);
-    if (loop->parent != NULL && is_stopped(loop->parent))
+    if (fp_loop_is_stopping(loop))
         stop(loop, FP_STOPPED, NULL);
     if (part->number == 0 && options->poll != NULL && part->now_ns >= part->poll_ns) {
         part->poll_ns = part->now_ns + POLL_NS;

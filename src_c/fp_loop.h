@@ -62,6 +62,9 @@ void fp_loop_run(struct fp_loop *loop);
 /* What the calling thread is in; NULL: no loop. */
 const struct fp_loop *fp_loop_current(void);
 
+/* Whether this loop, or one around it, has stopped or was asked to. False for NULL. */
+bool fp_loop_is_stopping(const struct fp_loop *loop);
+
 /* The first index of a unit; of unit n_units, n. */
 int64_t fp_units_begin(const fp_units *units, uint32_t unit);
 

@@ -195,6 +195,38 @@ static void a_stop_token_stops(void)
     CHECK(!fp_is_stopping());
 }
 
+struct below {
+    fp_stop stop;
+    int depth, n_leaves;
+};
+
+static int stop_below(int64_t i, void *context)
+{
+    (void)i;
+    struct below *below = context;
+    if (below->depth == 3) {
+        work_ns(50000);
+        if (++below->n_leaves == 3)
+            fp_stop_request(&below->stop);
+        return 0;
+    }
+    fp_options options = {.n_threads = 1};
+    below->depth++;
+    CHECK_EQ(fp_parallel_for(pool, N, stop_below, below, &options, NULL), FP_STOPPED);
+    below->depth--;
+    return 0;
+}
+
+/* The innermost of four loops looks at what was asked of the outermost. */
+static void a_stop_reaches_inner_loops(void)
+{
+    struct below below = {.depth = 0};
+    fp_options options = {.n_threads = 1, .stop = &below.stop};
+    CHECK_EQ(fp_parallel_for(pool, N, stop_below, &below, &options, NULL), FP_STOPPED);
+    CHECK(below.n_leaves < 10);
+    CHECK_EQ(below.depth, 0);
+}
+
 static int poll_says_stop(void *context)
 {
     ++*(int *)context;
@@ -437,6 +469,7 @@ int main(int argc, char **argv)
     RUN(wrong_arguments);
     RUN(a_failure_stops_the_rest);
     RUN(a_stop_token_stops);
+    RUN(a_stop_reaches_inner_loops);
     RUN(polling_stops);
     RUN(huge_loops_are_polled_in_time);
     RUN(the_grain_is_kept);
