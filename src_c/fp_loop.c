@@ -8,6 +8,7 @@
 #include "fp_hint.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     PIECE_NS = 20000,       /* a timed piece: its overhead is below 1 %, and the end of a loop waits half of it */
@@ -192,6 +193,11 @@ static int64_t run_piece(struct part *part, uint32_t first, uint32_t n)
 
 /* ----------------------------------------------------------------------------------------------------- scratch */
 
+static void *allocate_lines(size_t n_bytes)
+{
+    return fp_check_fails() ? NULL : aligned_alloc(FP_CACHE_LINE, n_bytes);
+}
+
 static bool scratch_begin(struct part *part)
 {
     const fp_scratch *scratch = part->loop->options->scratch;
@@ -199,11 +205,11 @@ static bool scratch_begin(struct part *part)
     if (scratch == NULL)
         return true;
     if (member->scratch_bytes < scratch->n_bytes) {
-        size_t n_bytes = (scratch->n_bytes + FP_CACHE_LINE - 1) / FP_CACHE_LINE * FP_CACHE_LINE;
+        size_t n_lines = scratch->n_bytes / FP_CACHE_LINE + (scratch->n_bytes % FP_CACHE_LINE != 0);
         free(member->scratch);
-        member->scratch = fp_check_fails() ? NULL : aligned_alloc(FP_CACHE_LINE, n_bytes);
-        member->scratch_bytes = member->scratch != NULL ? n_bytes : 0;
-        if (member->scratch == NULL && n_bytes > 0)
+        member->scratch = n_lines > SIZE_MAX / FP_CACHE_LINE ? NULL : allocate_lines(n_lines * FP_CACHE_LINE);
+        member->scratch_bytes = member->scratch != NULL ? n_lines * FP_CACHE_LINE : 0;
+        if (member->scratch == NULL)
             return false;
     }
     member->has_scratch = true;
@@ -426,7 +432,7 @@ static void wait_for_members(struct part *part)
 static bool open(struct part *part)
 {
     struct fp_loop *loop = part->loop;
-    loop->place = fp_place_enter(loop->pool, &loop->is_lease);
+    loop->place = loop->pool != NULL ? fp_place_enter(loop->pool, &loop->is_lease) : NULL;
     if (loop->place == NULL)
         return false;
     loop->members = fp_place_open_owner(loop->place, loop->max_members);
@@ -442,10 +448,27 @@ static bool open(struct part *part)
     return true;
 }
 
+/* Makes a member of a caller that stays alone. False: no memory. */
+static bool stand_alone(struct part *part)
+{
+    struct fp_loop *loop = part->loop;
+    fp_member *member = allocate_lines(sizeof(fp_member));
+    if (member == NULL)
+        return false;
+    memset(member, 0, sizeof *member);
+    part->member = loop->members = member;
+    loop->max_members = 1;
+    return true;
+}
+
 static void close(struct fp_loop *loop)
 {
-    if (loop->place == NULL)
+    if (loop->place == NULL) {
+        if (loop->members != NULL)
+            free(loop->members->scratch);
+        free(loop->members);
         return;
+    }
     fp_place_close_owner(loop->place);
     if (loop->is_lease)
         fp_place_release(loop->place);
@@ -518,11 +541,11 @@ static void run_as_caller(struct part *part)
 {
     struct fp_loop *loop = part->loop;
     fp_span span = {0, loop->units.n_units};
-    bool may_share = loop->max_members > 1;
-    if (loop->options->scratch != NULL && !(open(part) && scratch_begin(part))) {
+    if (loop->options->scratch != NULL && !((open(part) || stand_alone(part)) && scratch_begin(part))) {
         stop(loop, FP_EXHAUSTED, NULL);
         return;
     }
+    bool may_share = loop->max_members > 1;
     double hint_ns = may_share ? fp_hint_recall(loop->key) : 0;
     if (!may_share || (hint_ns != FP_HINT_UNKNOWN && !is_worth_sharing(loop, hint_ns * (double)loop->units.n)))
         span = run_alone(part, span, may_share);

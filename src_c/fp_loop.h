@@ -42,7 +42,7 @@ struct fp_loop {
     uint32_t max_members; /* the same, or one for each unit */
     fp_place *place;     /* the caller's */
     bool is_lease;
-    fp_member *members;  /* NULL until it is open */
+    fp_member *members;  /* NULL until it is open; one of its own, if a caller without a place needs scratch */
 
     /* By any member. */
     fp_atomic_u32_t n_inside;   /* members beside the caller, and tickets; WAITING is set by the caller, which ends it */

@@ -351,6 +351,66 @@ static void each_thread_has_scratch(void)
     }
 }
 
+enum { DEPTH = 20, N_CALLERS = 70 };
+
+static fp_pool *other_pool;
+
+/* More loops inside each other than a place can share, every other one on another pool. */
+static int descend(fp_chunk *chunk, void *context)
+{
+    int64_t depth = *(int64_t *)context, below = depth - 1;
+    fp_scratch scratch = {.n_bytes = 100 * (size_t)depth};
+    fp_options options = {.scratch = &scratch, .n_threads = 2};
+    CHECK(chunk->scratch != NULL);
+    CHECK_EQ((uintptr_t)chunk->scratch % 64, 0);
+    memset(chunk->scratch, (int)depth, 100);
+    if (depth > 1)
+        CHECK_EQ(fp_parallel_for_chunks(depth % 2 ? pool : other_pool, 1, descend, &below, &options, NULL), FP_DONE);
+    CHECK_EQ(*(char *)chunk->scratch, depth); /* nobody else's */
+    return 0;
+}
+
+static void scratch_at_any_depth(void)
+{
+    int64_t depth = DEPTH;
+    fp_scratch scratch = {.n_bytes = 100};
+    fp_options options = {.scratch = &scratch};
+    other_pool = fp_pool_new(1);
+    for (options.n_threads = 1; options.n_threads <= N_THREADS; options.n_threads += 3)
+        CHECK_EQ(fp_parallel_for_chunks(pool, 2, descend, &depth, &options, NULL), FP_DONE);
+    scratch.n_bytes = SIZE_MAX;
+    CHECK_EQ(fp_parallel_for_chunks(pool, 2, descend, &depth, &options, NULL), FP_EXHAUSTED);
+    fp_pool_free(other_pool);
+}
+
+static int meet(fp_chunk *chunk, void *context)
+{
+    memset(chunk->scratch, 1, 100);
+    atomic_fetch_add((_Atomic int *)context, 1);
+    while (atomic_load((_Atomic int *)context) < N_CALLERS)
+        fp_os_yield();
+    return 0;
+}
+
+static void *run_a_meeting(void *context)
+{
+    fp_scratch scratch = {.n_bytes = 100};
+    fp_options options = {.n_threads = 1, .scratch = &scratch};
+    CHECK_EQ(fp_parallel_for_chunks(pool, 1, meet, context, &options, NULL), FP_DONE);
+    return NULL;
+}
+
+/* More threads at once than there are places for them. */
+static void scratch_for_any_number_of_callers(void)
+{
+    pthread_t callers[N_CALLERS];
+    _Atomic int n_met = 0;
+    for (int i = 0; i < N_CALLERS; i++)
+        callers[i] = thread_start(run_a_meeting, &n_met);
+    for (int i = 0; i < N_CALLERS; i++)
+        thread_join(callers[i]);
+}
+
 /* ------------------------------------------------------------------------------------------------------ reductions */
 
 static int sum_harmonics(void *accumulator, int64_t begin, int64_t end, void *context)
@@ -474,6 +534,8 @@ int main(int argc, char **argv)
     RUN(huge_loops_are_polled_in_time);
     RUN(the_grain_is_kept);
     RUN(each_thread_has_scratch);
+    RUN(scratch_at_any_depth);
+    RUN(scratch_for_any_number_of_callers);
     RUN(reductions_are_bitwise_equal);
     RUN(a_reduction_can_fail);
     RUN(limits_are_inherited);
