@@ -126,8 +126,17 @@ def _ctypes_name(kind: Any) -> str:
     return {"d": "double", "f": "float"}.get(getattr(kind, "_type_", ""), str(kind.__name__))
 
 
-def data_address(data: Any) -> tuple[int, object]:
-    """Where the `data` of a call is, and what keeps it there: an address, an array, or a ctypes or cffi object."""
+def data_address(data: Any, *, is_const: bool) -> tuple[int, object]:
+    """Where the `data` for a kernel is, and what keeps it there: an address, an array, or a ctypes or cffi object.
+
+    Raises
+    ------
+    TypeError
+        If it has no address that lasts.
+    ValueError
+        If it is an array whose elements do not lie one after the other, or a read-only one where the kernel may write,
+        which it may unless `is_const`.
+    """
     if data is None:
         return 0, None
     if isinstance(data, int):
@@ -142,8 +151,34 @@ def data_address(data: Any) -> tuple[int, object]:
     if ctypes is not None and isinstance(data, (ctypes.Structure, ctypes.Union, ctypes.Array, ctypes._SimpleCData)):
         return ctypes.addressof(data), data
     interface = getattr(data, "__array_interface__", None)
-    if interface is not None:
-        return interface["data"][0], data
-    raise TypeError(
-        f"data of type {type(data).__name__} has no address: give an array, a ctypes or cffi object, or an address"
-    )
+    numpy = sys.modules.get("numpy")
+    is_number = numpy is not None and isinstance(data, numpy.generic)  # what it shows is a copy, gone at once
+    if interface is None or is_number or not isinstance(interface.get("data"), tuple):
+        raise TypeError(
+            f"data of type {type(data).__name__} has no address: give an array, a ctypes or cffi object, or an address"
+        )
+    address, is_read_only = interface["data"]
+    if not _is_contiguous(interface):
+        raise ValueError(
+            "data is not contiguous, and the kernel gets nothing but the address of its first element: "
+            "use numpy.ascontiguousarray"
+        )
+    if is_read_only and not is_const:
+        raise ValueError(
+            "data is read-only, and the kernel may write there: give a copy, or make the kernel with a signature whose "
+            "last parameter is `const void *`"
+        )
+    return address, data
+
+
+def _is_contiguous(interface: dict[str, Any]) -> bool:
+    strides, shape = interface.get("strides"), interface["shape"]
+    if strides is None or 0 in shape:
+        return True
+    kind, n_bytes = interface["typestr"][1], int(interface["typestr"][2:])
+    expected = n_bytes * 4 if kind == "U" else n_bytes
+    for n, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if n != 1 and stride != expected:
+            return False
+        expected *= n
+    return True

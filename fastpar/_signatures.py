@@ -23,6 +23,10 @@ _TYPES = {
 } | dict.fromkeys(
     ("long", "long_long", "int64", "int64_t", "intp", "intptr_t", "ptrdiff_t", "npy_intp", "npy_int64", "ssize_t"), "l"
 )
+#: No names: what follows a type and belongs to it, as in "long double".
+_TYPE_WORDS = frozenset(
+    (*_TYPES, "bool", "char", "complex", "short", "size_t", "unsigned", "_Bool", "_Complex", "_Imaginary")
+)
 _POINTERS = {"d": "D", "f": "F", "i": "I", "l": "L", "v": "P"}
 _QUALIFIERS = re.compile(r"\b(const|volatile|restrict|__restrict__|__restrict|signed)\b")
 _MODIFIERS = re.compile(r"\b(noexcept|nogil)\b|\bexcept\b.*$")
@@ -77,13 +81,19 @@ def _type_code(text: str, signature: str) -> str:
         words[:2] = ["long_long"]
     if len(words) > 1 and words[1] == "int" and words[0] in ("long", "long_long"):
         del words[1]
-    code = _TYPES.get(words[0]) if words and len(words) <= 2 else None  # the second word is a parameter's name
+    is_type = len(words) == 1 or (len(words) == 2 and words[1].isidentifier() and words[1] not in _TYPE_WORDS)
+    code = _TYPES.get(words[0]) if is_type else None  # the second word is a name
     if code is not None and n_stars == 1:
         code = _POINTERS.get(code)
     if code is None or n_stars > 1:
         raise TypeError(f"{text.strip()!r} in {signature!r} is no type that a kernel can have: it knows "
                         f"{', '.join(_TYPES)}, and pointers to them")
     return code
+
+
+def has_const_data(signature: str) -> bool:
+    """Whether the last parameter is a pointer to what the function promises not to change."""
+    return "const" in signature and re.search(r"\bconst\b[^,*]*\*[^,*]*\)[^)]*$", signature) is not None
 
 
 def check(code: str, signature: str, call: str) -> None:

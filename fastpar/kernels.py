@@ -18,7 +18,7 @@ from fastpar import config, cpu
 from fastpar._core.kernel import INITIAL, Kernel, Loop, run_for, run_map, run_reduce
 from fastpar._core.pool import __pyx_capi__  # noqa: F401 -- for those who look a function up by this module's name
 from fastpar._kernel_sources import Found, data_address, find
-from fastpar._signatures import check, encode
+from fastpar._signatures import check, encode, has_const_data
 from fastpar.errors import KernelError
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -49,7 +49,8 @@ def kernel(source: Any, signature: str | None = None, data: Any = None) -> Kerne
         In C's notation, ``"double (double, void *)"``. Needed only where `source` does not know it (a ctypes function
         without `argtypes`); where both are there they must agree.
     data : optional
-        What the function's ``void *`` is given: an array, a ctypes or cffi object, or an address. Kept alive.
+        What the function's ``void *`` is given: a contiguous array, a ctypes or cffi object, or an address. Kept alive.
+        An array may be read-only if the signature says ``const void *``.
 
     Returns
     -------
@@ -59,7 +60,10 @@ def kernel(source: Any, signature: str | None = None, data: Any = None) -> Kerne
     Raises
     ------
     TypeError
-        If there is no compiled function in `source`, or its signature is unknown or not the one given.
+        If there is no compiled function in `source`, or its signature is unknown or not the one given, or it takes no
+        data.
+    ValueError
+        If `data` is an array that is not contiguous, or read-only.
 
     Notes
     -----
@@ -90,9 +94,9 @@ def kernel(source: Any, signature: str | None = None, data: Any = None) -> Kerne
     code = encode(shown)
     if known is not None and encode(known) != code:
         raise TypeError(f"the function's signature is {known!r}, not {signature!r}")
-    if data is not None and not code.endswith("P)"):
-        raise TypeError(f"a function of signature {shown!r} takes no data: its last parameter is no `void *`")
-    given, data_owner = data_address(data)
+    if not address:
+        raise TypeError(f"{source!r} is a null pointer, no function")
+    given, data_owner = _data_for(code, shown, data)
     return Kernel(address, shown, code, given or bound, (owner, data_owner), as_ctypes_function)
 
 
@@ -158,7 +162,7 @@ def kernel_map(
     n_inputs = k.code.count("d") + k.code.count("f") - 1 if k.code[0] != "i" else 1
     if len(arrays) != n_inputs:
         raise TypeError(f"a kernel of signature {k.signature!r} takes {n_inputs} arrays, not {len(arrays)}")
-    address, _owner = data_address(data)
+    address, _owner = _data_for(k.code, k.signature, data)
     result: np.ndarray[Any, Any] = run_map(k, arrays, out, address, Loop(_n_threads(n_jobs), schedule, grain))
     return result
 
@@ -200,7 +204,7 @@ def parallel_for(
     """
     k = kernel(k) if type(k) is not Kernel else k
     check(k.code, k.signature, "parallel_for")
-    address, _owner = data_address(data)
+    address, _owner = _data_for(k.code, k.signature, data)
     run_for(k, _range(n), address, Loop(_n_threads(n_jobs), schedule, grain))
 
 
@@ -241,8 +245,17 @@ def parallel_reduce(
     check(k.code, k.signature, "parallel_reduce")
     if op not in INITIAL:
         raise ValueError(f"op={op!r}: it is one of {', '.join(map(repr, INITIAL))}")
-    address, _owner = data_address(data)
+    address, _owner = _data_for(k.code, k.signature, data)
     return float(run_reduce(k, _range(n), address, op, block, Loop(_n_threads(n_jobs), schedule, 0)))
+
+
+def _data_for(code: str, signature: str, data: Any) -> tuple[int, object]:
+    """What a kernel's ``void *`` is given, 0 for what it is bound to, and what keeps it alive."""
+    if data is None:
+        return 0, None
+    if not code.endswith("P)"):
+        raise TypeError(f"a function of signature {signature!r} takes no data: its last parameter is no `void *`")
+    return data_address(data, is_const=has_const_data(signature))
 
 
 def _range(n: int) -> int:
@@ -288,6 +301,8 @@ def as_ctypes_function(k: Kernel) -> Any:
     def with_data(*args: Any) -> Any:
         if len(args) == n_others:
             return function(*args, bound)
-        return function(*args[:-1], data_address(args[-1])[0] or None) if len(args) == n_others + 1 else function(*args)
+        if len(args) == n_others + 1:
+            return function(*args[:-1], _data_for(k.code, k.signature, args[-1])[0] or None)
+        return function(*args)
 
     return with_data

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -143,7 +144,14 @@ def c(library):
         ("int (long long, unsigned_)", None),
         ("int (long int, void * restrict data)", "i(lP)"),
         ("void (void)", "v()"),
+        ("int (long long int n, const void *data)", "i(lP)"),
         ("double (double **)", None),
+        ("int (long double)", None),
+        ("double complex (double complex)", None),
+        ("double _Complex (double)", None),
+        ("double (double x[])", None),
+        ("double (double, float 2)", None),
+        ("int (short int)", None),
         ("double", None),
         ("", None),
     ],
@@ -235,6 +243,7 @@ def test_a_kernel_from_a_package(name, python):
         (LIBM.cos, "double", "is no signature"),
         (LIBM.cos, "str (double)", "is no type"),
         ("no_colon", None, "package.module:name"),
+        (ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(0), None, "null pointer"),
     ],
 )
 def test_what_is_no_kernel(source, signature, message):
@@ -259,6 +268,71 @@ def from_ctypes_source():
     function = ctypes.CDLL(ctypes.util.find_library("m")).sqrt
     function.argtypes, function.restype = [ctypes.c_double], ctypes.c_double
     return function
+
+
+def test_a_null_pointer_of_cffi():
+    ffi = pytest.importorskip("cffi").FFI()
+    with pytest.raises(TypeError, match="null pointer"):
+        kernel(ffi.cast("double (*)(double)", 0))
+
+
+# ------------------------------------------------------------------------------------------------- data
+
+
+class Picture:
+    """What Pillow's images look like: the data are a copy, and no address."""
+
+    __array_interface__: ClassVar = {"shape": (2,), "typestr": "|u1", "data": b"ab", "version": 3}
+
+
+class Column:
+    """An array of another library, which always names its strides."""
+
+    def __init__(self, array):
+        self.__array_interface__ = {**array.__array_interface__, "strides": array.strides}
+
+
+@pytest.mark.parametrize("make", [Picture, lambda: np.float64(3), lambda: np.int64(3), lambda: "text", object])
+def test_what_has_no_address(c, make):
+    with pytest.raises(TypeError, match="has no address"):
+        parallel_for(c("mark", "int (int64_t, void *)"), 1, make())
+
+
+@pytest.mark.parametrize("view", [lambda a: a[:, ::2], lambda a: a[::-1], lambda a: a.T, lambda a: Column(a.T)])
+def test_data_are_contiguous(c, view):
+    counts = np.zeros((8, 8), np.int64)
+    with pytest.raises(ValueError, match=r"numpy\.ascontiguousarray"):
+        parallel_for(c("mark", "int (int64_t, void *)"), 4, view(counts))
+    assert not counts.any()
+    for fitting in (counts[2:4], counts[:, :, None], counts.T[:1, :1], counts[:0], Column(counts), counts[:, None]):
+        parallel_for(c("mark", "int (int64_t, void *)"), 1, fitting)
+
+
+def test_read_only_data_are_for_kernels_that_only_read(c):
+    frozen = np.array([2.0])
+    frozen.flags.writeable = False
+    x = np.arange(3.0)
+    for call in (
+        lambda k: kernel_map(k, x, data=frozen),
+        lambda k: kernel_map(kernel(k, data=frozen), x),
+        lambda k: np.array([k(number, frozen) for number in x]),
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            call(c("scaled", "double (double, void *)"))
+        with pytest.raises(ValueError, match="read-only"):
+            call(c("scaled", "double (double, void *const data)"))
+        for signature in ("double (double, const void *)", "double (double x, void const *data) noexcept nogil"):
+            np.testing.assert_array_equal(call(c("scaled", signature)), 2 * x)
+
+
+def test_data_for_a_kernel_that_takes_none(c):
+    counts = np.zeros(3, np.int64)
+    with pytest.raises(TypeError, match="takes no data"):
+        parallel_for(c("nothing", "int (int64_t)"), 3, counts)
+    with pytest.raises(TypeError, match="takes no data"):
+        parallel_reduce(c("itself", "double (int64_t)"), 3, counts)
+    with pytest.raises(TypeError, match="takes no data"):
+        kernel_map(c("twice", "double (double)"), np.ones(3), data=counts)
 
 
 # ------------------------------------------------------------------------------------------------- kernel_map
@@ -383,8 +457,8 @@ def test_more_than_32_bits(c):
     assert parallel_reduce(length, 2**33 + 5, n_jobs=2) == 2**33 + 5
     fail_in = c("fail_in", "int (int64_t, int64_t, void *)")
     with pytest.raises(KernelError) as caught:
-        parallel_for(fail_in, 2**33, np.array([2**33 - 1]), n_jobs=2)
-    assert 2**32 < caught.value.index < 2**33
+        parallel_for(fail_in, 2**33, np.array([2**33 - 1]), n_jobs=2, schedule="dynamic", grain=2**30)
+    assert caught.value.index == 7 * 2**30
 
 
 @pytest.mark.parametrize("grain", [0, 2**62])
