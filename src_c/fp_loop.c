@@ -358,13 +358,20 @@ static bool all_left(const struct fp_loop *loop)
     return (fp_u32_load_acquire(&loop->n_inside) & ~WAITING) == 0;
 }
 
-/* Helps with what a member of this loop has begun inside of it: that is what we wait for. */
+/* Takes a ticket of what a member of this loop has begun inside of it: that is what we wait for. */
+static bool take_inner(struct fp_loop *loop, const fp_wish *wish, fp_ticket *ticket)
+{
+    if (fp_sleep_glance(&loop->pool->sleep).n_tickets == 0 || !fp_place_search_owner(loop->place, wish, ticket))
+        return false;
+    fp_sleep_withdraw(&loop->pool->sleep);
+    return true;
+}
+
 static bool help(struct fp_loop *loop, const fp_wish *wish)
 {
     fp_ticket ticket;
-    if (fp_sleep_glance(&loop->pool->sleep).n_tickets == 0 || !fp_place_search_owner(loop->place, wish, &ticket))
+    if (!take_inner(loop, wish, &ticket))
         return false;
-    fp_sleep_withdraw(&loop->pool->sleep);
     fp_loop_help(ticket.loop, loop->place);
     return true;
 }
@@ -398,21 +405,28 @@ static void spin_until_left(struct part *part, const fp_wish *wish)
     fp_u32_add_relaxed(&loop->root->n_spinning, (uint32_t)-1);
 }
 
+static fp_waited look_and_park(struct fp_loop *loop, const fp_wish *wish, fp_ticket *ticket)
+{
+    /* (L5) Acquire, pairs with (L3): either that finds WAITING, or we find that nobody is inside. */
+    if ((fp_u32_or_acquire(&loop->n_inside, WAITING) & ~WAITING) == 0)
+        return FP_WAITED_ENOUGH;
+    if (take_inner(loop, wish, ticket))
+        return FP_WAITED_AND_TOOK;
+    fp_park(&loop->place->sleeper.parker, loop->options->poll != NULL ? POLL_NS : -1);
+    if (all_left(loop))
+        return FP_WAITED_ENOUGH;
+    return take_inner(loop, wish, ticket) ? FP_WAITED_AND_TOOK : FP_WAITED_IN_VAIN;
+}
+
 static void park(struct part *part, const fp_wish *wish)
 {
     struct fp_loop *loop = part->loop;
-    fp_sleep *sleep = &loop->pool->sleep;
-    fp_sleeper *sleeper = &loop->place->sleeper;
-    bool has_taken = false;
-    fp_sleep_wait_begin(sleep, sleeper, wish);
-    /* (L5) Acquire, pairs with (L3): either that finds WAITING, or we find that nobody is inside. */
-    uint32_t n_inside = fp_u32_or_acquire(&loop->n_inside, WAITING) & ~WAITING;
-    if (n_inside > 0) {
-        has_taken = help(loop, wish);
-        if (!has_taken)
-            fp_park(&sleeper->parker, loop->options->poll != NULL ? POLL_NS : -1);
-    }
-    fp_sleep_wait_end(sleep, sleeper, has_taken);
+    fp_ticket ticket;
+    fp_sleep_wait_begin(&loop->pool->sleep, &loop->place->sleeper, wish);
+    fp_waited how = look_and_park(loop, wish, &ticket);
+    fp_sleep_wait_end(&loop->pool->sleep, &loop->place->sleeper, how);
+    if (how == FP_WAITED_AND_TOOK)
+        fp_loop_help(ticket.loop, loop->place);
     part->now_ns = fp_os_clock_ns();
     look_around(part);
 }

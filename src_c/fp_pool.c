@@ -49,6 +49,7 @@ static void pool_reset(fp_pool *pool)
             continue; /* never used: leave its memory untouched */
         fp_deque_init(&place->deque);
         fp_parker_init(&place->sleeper.parker);
+        place->sleeper.is_listed = false;
         fp_u32_init(&place->is_leased, 0);
         place->n_open = 0;
     }

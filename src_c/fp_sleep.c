@@ -47,6 +47,7 @@ static bool have_searchers(fp_sleep_counts now)
 
 static void list_locked(fp_sleeper **list, fp_sleeper *sleeper)
 {
+    FP_CHECK(!sleeper->is_listed, "one place sleeps twice");
     sleeper->next = *list;
     sleeper->is_listed = true;
     *list = sleeper;
@@ -184,7 +185,8 @@ void fp_sleep_wait_begin(fp_sleep *sleep, fp_sleeper *sleeper, const fp_wish *wi
     fp_mutex_unlock(&sleep->lock);
 }
 
-void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, bool has_taken)
+/* Who looked in vain calls no other waiting thread: two of them would hand a call for a ticket that is gone to and fro. */
+void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how)
 {
     fp_mutex_lock(&sleep->lock);
     bool was_called = !sleeper->is_listed;
@@ -194,6 +196,7 @@ void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, bool has_taken)
         count(sleep, -WAITING);
     }
     fp_mutex_unlock(&sleep->lock);
-    if (was_called && !has_taken && !call_waiting(sleep, &called_for))
-        call_searcher(sleep);
+    if (!was_called || how == FP_WAITED_AND_TOOK || (how == FP_WAITED_ENOUGH && call_waiting(sleep, &called_for)))
+        return;
+    call_searcher(sleep); /* (Z2) */
 }

@@ -61,9 +61,17 @@ bool fp_sleep_sleep(fp_sleep *sleep, fp_sleeper *sleeper);
 void fp_sleep_dismiss(fp_sleep *sleep);
 void fp_sleep_admit(fp_sleep *sleep);
 
+/* How a thread waited at the end of its loop. */
+typedef enum fp_waited {
+    FP_WAITED_AND_TOOK, /* a ticket that suits, with which it has yet to help */
+    FP_WAITED_IN_VAIN,  /* it looked after it was woken: there is none that suits */
+    FP_WAITED_ENOUGH,   /* its loop is over, it did not look */
+} fp_waited;
+
 /* A thread at the end of its loop will wait: between these it looks for what it waits for, and for tickets that suit
- * `wish`, then parks on sleeper->parker. `has_taken`: it found a ticket. Otherwise a call it got is passed on. */
+ * `wish`, then parks on sleeper->parker, and looks again. It does not help in between, for in there it may wait too.
+ * A call that it got and did not follow is passed on. */
 void fp_sleep_wait_begin(fp_sleep *sleep, fp_sleeper *sleeper, const fp_wish *wish);
-void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, bool has_taken);
+void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how);
 
 #endif

@@ -190,7 +190,7 @@ static void wait_and_leave(int self)
     fp_sleep_wait_begin(&sleepers, &sleeper_of[self], &wish);
     while (!has_ended)
         fp_park(&sleeper_of[self].parker, -1);
-    fp_sleep_wait_end(&sleepers, &sleeper_of[self], false /* has_taken */);
+    fp_sleep_wait_end(&sleepers, &sleeper_of[self], FP_WAITED_ENOUGH);
 }
 
 static void waiting_set_up(void)

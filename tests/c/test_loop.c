@@ -6,6 +6,7 @@
 
 #include "fp_check.h"
 #include "fp_os.h"
+#include "fp_sleep.h"
 
 #include <sys/wait.h>
 
@@ -495,6 +496,29 @@ static void pools_start_what_they_need(void)
     fp_pool_free(NULL);
 }
 
+/* Two wait, one is called for a ticket that is taken back: it looks in vain, and the other sleeps on. */
+static void a_call_in_vain_ends_there(void)
+{
+    static fp_sleep sleep;
+    static fp_sleeper waiting[2];
+    const fp_ticket ticket = {NULL, 1, 1};
+    const fp_wish wish = {(struct fp_loop *)&sleep, 1, 0};
+    fp_sleep_init(&sleep);
+    for (int i = 0; i < 2; i++) {
+        fp_parker_init(&waiting[i].parker);
+        fp_sleep_wait_begin(&sleep, &waiting[i], &wish);
+    }
+    CHECK(fp_sleep_post(&sleep, &ticket));
+    CHECK_EQ(fp_sleep_glance(&sleep).n_waiting, 1);
+    fp_sleep_withdraw(&sleep);
+    CHECK_EQ(fp_park(&waiting[1].parker, 0), FP_PARKED_PERMIT);
+    fp_sleep_wait_end(&sleep, &waiting[1], FP_WAITED_IN_VAIN);
+    CHECK_EQ(fp_sleep_glance(&sleep).n_waiting, 1);
+    CHECK_EQ(fp_park(&waiting[0].parker, 0), FP_PARKED_TIMEOUT);
+    fp_sleep_wait_end(&sleep, &waiting[0], FP_WAITED_ENOUGH);
+    CHECK_EQ(fp_sleep_glance(&sleep).n_waiting, 0);
+}
+
 #ifndef __SANITIZE_THREAD__
 
 static void a_child_starts_with_an_empty_pool(void)
@@ -540,6 +564,7 @@ int main(int argc, char **argv)
     RUN(a_reduction_can_fail);
     RUN(limits_are_inherited);
     RUN(pools_start_what_they_need);
+    RUN(a_call_in_vain_ends_there);
 #ifndef __SANITIZE_THREAD__ /* it does not follow threads that a forked child starts */
     RUN(a_child_starts_with_an_empty_pool);
 #endif
