@@ -91,7 +91,7 @@ static void schedule(struct fp_loop *loop, int64_t n)
     bool is_static = options->schedule == FP_STATIC;
     loop->units = is_static ? units_for(n, loop->n_threads) : units_of(n, options->grain);
     loop->grain = smaller(options->grain > 1 ? options->grain : 1, loop->units.size);
-    loop->unit_grains = loop->units.size / loop->grain;
+    loop->unit_grains = loop->units.size == loop->grain ? 1 : loop->units.size / loop->grain;
     loop->max_members = loop->units.n_units < loop->n_threads ? loop->units.n_units : loop->n_threads;
     loop->pace = options->schedule == FP_AUTO ? FP_PACE_TIMED
                : options->schedule == FP_GUIDED ? FP_PACE_FRACTION

@@ -91,7 +91,9 @@ static void look_around(struct part *part)
 {
     struct fp_loop *loop = part->loop;
     const fp_options *options = loop->options;
-    if (fp_loop_is_stopping(loop))
+    if (options->stop != NULL && fp_stop_requested(options->stop))
+        stop(loop, FP_STOPPED, NULL);
+    if (loop->parent != NULL && fp_loop_is_stopping(loop->parent))
         stop(loop, FP_STOPPED, NULL);
     if (part->number == 0 && options->poll != NULL && part->now_ns >= part->poll_ns) {
         part->poll_ns = part->now_ns + POLL_NS;
@@ -131,19 +133,18 @@ static uint32_t piece_of(const struct part *part, uint32_t n_left)
     }
 }
 
-/* As many grains as take so long, if n of them took that; at most `most`. Computed as a double, for n may be 2^63 - 1. */
-static int64_t grains_of(uint64_t ns, int64_t n, uint64_t took_ns, int64_t most)
+static int64_t at_most(int64_t most, double n)
 {
-    double wanted = (double)n * (double)ns / (double)took_ns;
-    return wanted < (double)most ? at_least_1((int64_t)wanted) : most;
+    return n < (double)most ? at_least_1((int64_t)n) : most;
 }
 
 /* The next piece should take PIECE_NS, but a few times more grains than this one at most: what comes may be slower. */
 static void learn(struct part *part, int64_t n, uint64_t took_ns)
 {
     int64_t most = n < INT64_MAX / 4 ? at_least_1(n * 4) : INT64_MAX;
-    part->piece = took_ns > 0 ? grains_of(PIECE_NS, n, took_ns, most) : most;
-    part->least_piece = took_ns > 0 ? grains_of(LEAST_PIECE_NS, n, took_ns, most) : 1;
+    double in_1_ns = took_ns > 0 ? (double)n / (double)took_ns : 0; /* a double, for n may be 2^63 - 1 */
+    part->piece = took_ns > 0 ? at_most(most, PIECE_NS * in_1_ns) : most;
+    part->least_piece = at_most(most, LEAST_PIECE_NS * in_1_ns);
 }
 
 static void run_range(const struct part *part, int64_t begin, int64_t end)
