@@ -14,6 +14,7 @@ import operator
 from collections import namedtuple
 from contextvars import ContextVar, Token
 from math import inf, isfinite, isnan
+from os import fsdecode
 
 from fastpar import _expression
 
@@ -168,7 +169,7 @@ def _integer(name: str, value: SupportsIndex, wanted: str) -> int:
 
 def _number(name: str, value: Any, wanted: str) -> Number:
     """Return `value` as an int or float, and no nan; what Python would read out of a string does not pass."""
-    if isinstance(value, str):
+    if isinstance(value, (str, bytes, bytearray)):
         raise _wrong_type(name, value, wanted)
     try:
         number = value if isinstance(value, int) else float(value)
@@ -247,6 +248,40 @@ def parse_inner_threads(inner_max_num_threads: SupportsIndex | None) -> int | No
     return count
 
 
+def parse_count(value: SupportsIndex | None, name: str) -> int:
+    """Return a number of things, 0 where none is given.
+
+    Raises
+    ------
+    ValueError
+        For a number below 1.
+    TypeError
+        For what is neither an integer nor None.
+    """
+    if value is None:
+        return 0
+    count = _integer(name, value, "an integer or None")
+    if count < 1:
+        raise ValueError(f"{name}={count} must be at least 1; leave it out for no limit")
+    return count
+
+
+def parse_folder(value: Any, name: str = "temp_folder") -> str | None:
+    """Return the path of a folder, None where none is given.
+
+    Raises
+    ------
+    TypeError
+        For what is no path.
+    """
+    if value is None:
+        return None
+    try:
+        return fsdecode(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a path or None, not {value!r}") from None
+
+
 def parse_batch_size(batch_size: SupportsIndex | str) -> int | None:
     """Return the number of tasks in a batch, or None for 'auto'.
 
@@ -300,13 +335,13 @@ def parse_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     return None if seconds == inf else seconds
 
 
-def parse_memory(value: SupportsIndex | str | None, name: str = "max_nbytes") -> int | None:
+def parse_memory(value: float | str | None, name: str = "max_nbytes") -> int | None:
     """Return a size in bytes, or None for no threshold.
 
     Parameters
     ----------
-    value : int, str or None
-        Bytes, or a number with a unit: '500K', '1.5M', '2G', '1T', each 1024 times the one before.
+    value : float, str or None
+        Bytes (``1e6`` will do), or a number with a unit: '500K', '1.5M', '2G', '1T', each 1024 times the one before.
     name : str
         The argument that the error message is about.
 
@@ -315,13 +350,19 @@ def parse_memory(value: SupportsIndex | str | None, name: str = "max_nbytes") ->
     ValueError
         For a negative size and a string of another form.
     TypeError
-        For what is neither an integer, a string nor None.
+        For what is neither a number, a string nor None.
     """
     if value is None:
         return None
     if isinstance(value, str):
         return _memory_text(value, name)
-    size = _integer(name, value, "an integer, a string like '1M', or None")
+    wanted = "a number of bytes, a string like '1M', or None"
+    if isinstance(value, bool):
+        raise _wrong_type(name, value, wanted)
+    number = _number(name, value, wanted)
+    if number == inf:
+        return None
+    size = int(number)
     if size < 0:
         raise ValueError(f"{name} must not be negative, got {size}; write {name}=None to switch it off")
     return size

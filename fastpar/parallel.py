@@ -17,6 +17,9 @@ from fastpar.config import DEFAULTS, Default
 from fastpar.engines.active import (
     BACKENDS,
     as_backend,
+    check_inner_threads,
+    check_options,
+    check_task_timeout,
     effective_n_jobs,
     find_backend,
     get_active_backend,
@@ -29,7 +32,6 @@ from fastpar.engines.backend import (
     AutoBatchingMixin,
     FallbackToBackend,
     ParallelBackendBase,
-    ProcessBackend,
     SequentialBackend,
     ThreadingBackend,
 )
@@ -64,26 +66,6 @@ __all__ = [
     "parallel_config",
     "register_parallel_backend",
 ]
-
-#: Options of joblib's process backends. Where tasks run in threads they have no meaning, and no effect.
-PROCESS_OPTIONS = frozenset(
-    {
-        "context",
-        "env",
-        "idle_worker_timeout",
-        "initargs",
-        "initializer",
-        "kill_workers",
-        "max_tasks_per_worker",
-        "max_worker_memory",
-        "maxtasksperchild",
-        "preload",
-        "reuse",
-        "start_method",
-        "task_timeout",
-    }
-)
-
 
 class Parallel(Logger):
     """Run independent calls of functions in parallel.
@@ -210,7 +192,11 @@ class Parallel(Logger):
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = parse_progress(progress)
         self._attempt = make_attempt(on_error, retries)
-        self._check_task_timeout(task_timeout, backend_kwargs)
+        if task_timeout is None:
+            task_timeout = getattr(active, "backend_kwargs", {}).get("task_timeout")
+        self._limits_tasks = check_task_timeout(task_timeout, active)
+        if self._limits_tasks:
+            backend_kwargs["task_timeout"] = task_timeout
         self._backend_kwargs = self._resolve_options(
             settings,
             backend_kwargs,
@@ -234,27 +220,21 @@ class Parallel(Logger):
         config.parse_n_jobs(value, 1)  # 0 is an error here already, not when it is called
         return int(value)
 
-    def _check_task_timeout(self, task_timeout: float | None, backend_kwargs: dict[str, Any]) -> None:
-        self._limits_tasks = config.parse_timeout(task_timeout, "task_timeout") is not None
-        if self._limits_tasks:
-            if not isinstance(self._backend, ProcessBackend):
-                raise ValueError(
-                    f"task_timeout= needs workers that can be killed, {type(self._backend).__name__} has none: "
-                    "use backend='processes'"
-                )
-            backend_kwargs["task_timeout"] = task_timeout
-
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
         inner_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
         self._inner_max_num_threads = config.parse_inner_threads(inner_threads)
-        if settings is DEFAULTS and not given and tuple(known.values()) == _NOT_GIVEN:
+        if inner_threads is not None and not isinstance(self._backend, SequentialBackend):  # that may come of nesting
+            check_inner_threads(self._backend)
+        is_plain = settings is DEFAULTS and not given and not self._backend.takes_options
+        if is_plain and tuple(known.values()) == _NOT_GIVEN:
             return _DEFAULT_OPTIONS
         options = {name: config.resolve(name, value, settings) for name, value in known.items()}
         options["max_nbytes"] = config.parse_memory(options["max_nbytes"])
         config.parse_choice("mmap_mode", options["mmap_mode"])
-        if given and isinstance(self._backend, (ProcessBackend, ThreadingBackend, SequentialBackend)):
-            _check_options(given)
+        check_options(given, self._backend, Parallel)
+        if self._backend.takes_options:
+            options["verbose"] = max(0, self.verbose - 50)  # joblib's rule, for those written for it
         return options | given
 
     # ---- what users read while a call runs, and after it
@@ -434,17 +414,3 @@ _DEFAULT_OPTIONS = {
     "require": None,
 }
 _PRINT_PROGRESS = Parallel.print_progress  # to notice a subclass or a user's patch that shows its own
-
-
-def _check_options(given: dict[str, Any]) -> None:
-    """Refuse options that no backend of ours has: most are slips of the pen."""
-    unknown = sorted(set(given) - PROCESS_OPTIONS)
-    if not unknown:
-        return
-    import difflib
-    import inspect
-
-    names = [*inspect.signature(Parallel).parameters, *PROCESS_OPTIONS]
-    close = difflib.get_close_matches(unknown[0], names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise TypeError(f"Parallel() got an unexpected argument {unknown[0]!r}{hint}")

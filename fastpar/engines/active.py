@@ -146,6 +146,8 @@ def find_backend(settings: Config, prefer: Any, require: Any, verbose: Any) -> t
                 "provide shared memory semantics."
             )
         return ThreadingBackend(nesting_level=backend.nesting_level), settings._replace(n_jobs=1)
+    if prefer == "processes" and named is None and backend.uses_threads:  # the default that somebody has registered
+        return ProcessBackend(nesting_level=backend.nesting_level), settings._replace(n_jobs=1)
     if prefer == "threads" and named is None and not backend.uses_threads:
         return ThreadingBackend(nesting_level=backend.nesting_level), settings._replace(n_jobs=1)
     return backend, settings
@@ -206,6 +208,81 @@ def shutdown() -> None:
         processes.POOL.rest()
 
 
+#: Options of joblib's process backends. Where tasks run in threads they have no meaning, and no effect.
+PROCESS_OPTIONS = frozenset(
+    {
+        "context",
+        "env",
+        "idle_worker_timeout",
+        "initargs",
+        "initializer",
+        "kill_workers",
+        "max_tasks_per_worker",
+        "max_worker_memory",
+        "maxtasksperchild",
+        "preload",
+        "reuse",
+        "start_method",
+        "task_timeout",
+    }
+)
+
+#: Arguments of `Parallel` that no context sets.
+OF_PARALLEL_ALONE = ("batch_size", "on_error", "pre_dispatch", "progress", "retries", "return_as", "timeout")
+
+
+def check_options(given: dict[str, Any], backend: ParallelBackendBase, whose: type) -> None:
+    """Refuse options that no backend of ours has: most are slips of the pen."""
+    unknown = sorted(set(given) - PROCESS_OPTIONS)
+    if backend.takes_options or not unknown:
+        return
+    import difflib
+    import inspect
+
+    names = [*inspect.signature(whose).parameters, *PROCESS_OPTIONS]
+    close = difflib.get_close_matches(unknown[0], names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    if unknown[0] in OF_PARALLEL_ALONE:
+        hint = "; it is one of Parallel's"
+    raise TypeError(f"{whose.__name__}() got an unexpected argument {unknown[0]!r}{hint}")
+
+
+def check_inner_threads(backend: ParallelBackendBase) -> None:
+    """Refuse a limit on inner threads where nobody would keep it."""
+    if not backend.supports_inner_max_num_threads:
+        raise ValueError(f"{type(backend).__name__} cannot limit inner threads: leave inner_max_num_threads out")
+
+
+def check_task_timeout(task_timeout: float | None, backend: ParallelBackendBase) -> bool:
+    """Whether the time of each task is limited.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If that is no time, or the backend cannot end a task.
+    """
+    if config.parse_timeout(task_timeout, "task_timeout") is None:
+        return False
+    if not isinstance(backend, ProcessBackend):
+        raise ValueError(
+            f"task_timeout= needs workers that can be killed, {type(backend).__name__} has none: "
+            "use backend='processes'"
+        )
+    return True
+
+
+#: How each setting of a context is checked; what they return is for `Parallel` to compute again.
+_PARSERS: dict[str, Callable[[Any], object]] = {
+    "n_jobs": lambda value: config.parse_n_jobs(value, 1),
+    "verbose": config.parse_verbose,
+    "temp_folder": config.parse_folder,
+    "max_nbytes": config.parse_memory,
+    "mmap_mode": lambda value: config.parse_choice("mmap_mode", value),
+    "prefer": lambda value: config.parse_choice("prefer", value),
+    "require": lambda value: config.parse_choice("require", value),
+}
+
+
 class parallel_config:  # noqa: N801 -- joblib's name
     """Set defaults for the `Parallel` calls of a ``with`` block, or from now on.
 
@@ -253,8 +330,6 @@ class parallel_config:  # noqa: N801 -- joblib's name
         **backend_params: Any,
     ) -> None:
         self.old_parallel_config = config.current()
-        if not isinstance(n_jobs, Default):
-            config.parse_n_jobs(n_jobs, 1)
         inner_max_num_threads = config.parse_inner_threads(inner_max_num_threads)
         chosen = self._choose(backend, inner_max_num_threads, backend_params)
         given = {
@@ -268,6 +343,9 @@ class parallel_config:  # noqa: N801 -- joblib's name
             "require": require,
         }
         given = {name: value for name, value in given.items() if not isinstance(value, Default)}
+        for name, value in given.items():
+            if name in _PARSERS:
+                _PARSERS[name](value)
         self.parallel_config = self.old_parallel_config._replace(**given)
         config.activate(self.parallel_config)
 
@@ -279,9 +357,11 @@ class parallel_config:  # noqa: N801 -- joblib's name
             return backend
         outer = config.resolve("backend", DEFAULTS.backend, self.old_parallel_config)
         chosen = as_backend(backend, None, **params)
+        check_options(params, chosen, parallel_config)
+        if not chosen.takes_options:
+            check_task_timeout(params.get("task_timeout"), chosen)
         if inner_max_num_threads is not None:
-            if not chosen.supports_inner_max_num_threads:
-                raise ValueError(f"{type(chosen).__name__} cannot limit inner threads: leave inner_max_num_threads out")
+            check_inner_threads(chosen)
             chosen.inner_max_num_threads = inner_max_num_threads
         if chosen.nesting_level is None:
             chosen.nesting_level = 0 if outer is None else outer.nesting_level

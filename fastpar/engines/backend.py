@@ -42,6 +42,7 @@ class ParallelBackendBase(metaclass=ABCMeta):
     supports_retrieve_callback: ClassVar[bool] = False
     supports_sharedmem: bool = False
     uses_threads: bool = False
+    takes_options: ClassVar[bool] = True  #: of its own, so nobody else can tell which are wrong
 
     MAX_NUM_THREADS_VARS: ClassVar[list[str]] = [
         "OMP_NUM_THREADS",
@@ -209,6 +210,7 @@ class AutoBatchingMixin:
 class SequentialBackend(ParallelBackendBase):
     """The serial loop."""
 
+    takes_options = False
     uses_threads = True
     supports_sharedmem = True
 
@@ -236,6 +238,7 @@ class SequentialBackend(ParallelBackendBase):
 class ThreadingBackend(ParallelBackendBase):
     """Threads of this process, for tasks that release the GIL, or on an interpreter without one."""
 
+    takes_options = False
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
     supports_sharedmem = True
@@ -265,6 +268,7 @@ class ThreadingBackend(ParallelBackendBase):
 class ProcessBackend(ParallelBackendBase):
     """Worker processes of ours, for tasks in pure Python. Also what "loky" and "multiprocessing" name."""
 
+    takes_options = False
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
 

@@ -146,6 +146,7 @@ class ExecutorBackend(ParallelBackendBase):
 
     default_n_jobs = -1
     supports_retrieve_callback = True
+    takes_options = False
 
     def __init__(self, executor: Executor, nesting_level: int | None = None) -> None:
         super().__init__(nesting_level=nesting_level)

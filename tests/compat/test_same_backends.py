@@ -4,6 +4,7 @@ Each is made by a function of the library, since its base class comes from there
 """
 
 import contextlib
+import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
@@ -342,6 +343,21 @@ def parameters_of_the_constructor(lib):
             return [lib.parallel.get_active_backend()[0].shards]
     finally:
         del lib.parallel.BACKENDS["sharded"]
+
+
+@table.same([0, 10, "r", None, 2])
+def what_a_strict_configure_is_given(lib):
+    seen = []
+
+    class Strict(callback_backend(lib)):
+        def configure(self, n_jobs=1, parallel=None, prefer=None, require=None, *, verbose, mmap_mode, **options):
+            seen.extend([verbose, mmap_mode, require, n_jobs])
+            return super().configure(n_jobs, parallel, **options)
+
+    lib.Parallel(n_jobs=2, backend=Strict())(lib.delayed(neg)(i) for i in range(2))
+    with contextlib.redirect_stdout(io.StringIO()):
+        lib.Parallel(n_jobs=2, backend=Strict(), verbose=60)(lib.delayed(neg)(i) for i in range(2))
+    return [seen[0], seen[4], *seen[5:]]
 
 
 @table.same(["one", "one"])

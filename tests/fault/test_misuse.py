@@ -2,10 +2,12 @@
 
 import gc
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fastpar import Parallel, delayed, effective_n_jobs, parallel_config
+from fastpar import Parallel, config, delayed, effective_n_jobs, parallel_config
 from fastpar.errors import CallInProgressError, FastparError
 
 #: (arguments, type of the error, pattern that its message matches): the argument's name, and the fix.
@@ -24,6 +26,8 @@ WRONG = [
     ({"task_timeout": 1.0, "backend": "threading"}, ValueError, r"task_timeout.*backend='processes'"),
     ({"task_timeout": 0}, ValueError, r"task_timeout .*positive"),
     ({"backend": 3}, TypeError, r"backend .*name"),
+    ({"backend": ThreadPoolExecutor(1), "n_job": 1}, TypeError, r"'n_job'.*'n_jobs'"),
+    ({"backend": ThreadPoolExecutor(1), "inner_max_num_threads": 1}, ValueError, r"leave inner_max_num_threads out"),
     ({"return_as": "iterator"}, ValueError, r"return_as='iterator'.*'generator'"),
     ({"return_as": None}, ValueError, r"return_as=None.*'list'"),
     ({"verbose": "loud"}, TypeError, r"verbose"),
@@ -47,6 +51,15 @@ WRONG = [
 #: The same for what is read when the object is called, since it depends on the number of workers.
 WRONG_AT_THE_CALL = [
     ({"backend": "processes", "start_method": "thread"}, ValueError, r"start_method='thread'.*'spawn'"),
+    ({"backend": "processes", "max_tasks_per_worker": "x"}, TypeError, r"max_tasks_per_worker"),
+    ({"backend": "processes", "max_tasks_per_worker": 1.5}, TypeError, r"max_tasks_per_worker .*_per_worker=1"),
+    ({"backend": "processes", "max_tasks_per_worker": 0}, ValueError, r"max_tasks_per_worker=0 .*leave it out"),
+    ({"backend": "processes", "max_tasks_per_worker": 1, "maxtasksperchild": 2}, ValueError, r"one of them out"),
+    ({"backend": "processes", "env": "x"}, TypeError, r"env .*dict"),
+    ({"backend": "processes", "initializer": 3}, TypeError, r"initializer .*callable"),
+    ({"backend": "processes", "initializer": print, "initargs": 5}, TypeError, r"initargs=\(5,\)"),
+    ({"backend": "processes", "initargs": (1,)}, ValueError, r"initargs= .*initializer="),
+    ({"backend": "processes", "temp_folder": 5}, TypeError, r"temp_folder .*path"),
     ({"pre_dispatch": 0}, ValueError, r"pre_dispatch .*'all'"),
     ({"pre_dispatch": "0 * n_jobs"}, ValueError, r"pre_dispatch .*n_jobs=2.*'all'"),
     ({"pre_dispatch": "__import__('os')"}, ValueError, r"pre_dispatch"),
@@ -63,6 +76,30 @@ def test_a_wrong_n_jobs_is_named_wherever_it_is_given(n_jobs):
     with pytest.raises(TypeError, match="inner_max_num_threads"):
         parallel_config("threading", inner_max_num_threads="2")
     assert effective_n_jobs(None) == 1
+
+
+@pytest.mark.parametrize(("arguments", "error", "says"), [
+    ({"backend": "threading", "n_job": 4}, TypeError, r"parallel_config\(\).*'n_job'.*'n_jobs'"),
+    ({"backend": "processes", "on_error": "return"}, TypeError, r"'on_error'; it is one of Parallel's"),
+    ({"backend": "threading", "task_timeout": 1}, ValueError, r"task_timeout.*backend='processes'"),
+    ({"backend": "processes", "task_timeout": -1}, ValueError, r"task_timeout .*positive"),
+    ({"verbose": "x"}, TypeError, r"verbose"),
+    ({"mmap_mode": "x"}, ValueError, r"mmap_mode='x'"),
+    ({"prefer": "x"}, ValueError, r"prefer='x'"),
+    ({"require": "x"}, ValueError, r"require='x'"),
+    ({"max_nbytes": "4"}, ValueError, r"max_nbytes"),
+    ({"temp_folder": 5}, TypeError, r"temp_folder .*path"),
+], ids=str)
+def test_a_wrong_setting_of_a_context_is_named(arguments, error, says):
+    before = config.current()
+    with pytest.raises(error, match=says):
+        parallel_config(**arguments)
+    assert config.current() is before
+
+
+def test_a_context_limits_tasks_too():
+    with parallel_config("processes", n_jobs=1, task_timeout=0.1), pytest.raises(TimeoutError, match="task_timeout"):
+        Parallel()([delayed(time.sleep)(60)])
 
 
 @pytest.mark.parametrize(("arguments", "error", "says"), WRONG, ids=str)

@@ -3,6 +3,7 @@
 import pytest
 
 from fastpar import Parallel, ParallelBackendBase, delayed
+from fastpar.engines import active
 
 
 class Inline(ParallelBackendBase):
@@ -68,3 +69,9 @@ def test_errors_of_the_backend_arrive(method):
     setattr(Broken, method, fail)
     with pytest.raises(OSError, match=method):
         Parallel(n_jobs=2, backend=Broken())(delayed(abs)(-i) for i in range(6))
+
+
+def test_processes_are_preferred_to_threads_that_are_the_default(monkeypatch):
+    monkeypatch.setattr(active, "DEFAULT_BACKEND", "threading")
+    kinds = [type(Parallel(2, prefer=prefer)._backend).__name__ for prefer in (None, "threads", "processes")]
+    assert kinds == ["ThreadingBackend", "ThreadingBackend", "ProcessBackend"]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import multiprocessing
 import os
 import random
 import sys
@@ -378,3 +379,24 @@ def test_nested_worker_processes_never_wait_for_each_other():
         return parallel(3)(delayed(abs)(-i) for i in range(n))
 
     assert parallel(3)(delayed(outer)(n) for n in range(9)) == [list(range(n)) for n in range(9)]
+
+
+# ---- multiprocessing
+
+
+def put(shared, i):
+    shared[i] = i * i
+    process = multiprocessing.current_process()
+    return process.name, process._identity
+
+
+@pytest.mark.parametrize("start_method", ["nursery", "spawn", "fork"])
+def test_workers_are_processes_to_multiprocessing(start_method):
+    """They may talk to its managers, and are not all called MainProcess."""
+    with multiprocessing.Manager() as manager:
+        shared = manager.dict()
+        tasks = [delayed(put)(shared, i) for i in range(4)]
+        names = Parallel(2, "processes", start_method=start_method, batch_size=1)(tasks)
+        assert dict(shared) == {i: i * i for i in range(4)}
+    assert all(name == f"FastparProcess-{number}" for name, (number,) in names)
+    assert multiprocessing.current_process().name == "MainProcess"

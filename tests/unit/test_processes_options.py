@@ -149,7 +149,7 @@ def test_variables_for_workers():
 
 
 @pytest.mark.parametrize(("given", "error", "text"), [
-    ({"max_tasks_per_worker": 0}, ValueError, "max_tasks_per_worker must be at least 1"),
+    ({"max_tasks_per_worker": 0}, ValueError, "max_tasks_per_worker=0 must be at least 1"),
     ({"max_tasks_per_worker": "many"}, TypeError, "integer"),
     ({"idle_worker_timeout": -1}, ValueError, "idle_worker_timeout"),
     ({"max_worker_memory": "much"}, ValueError, "max_worker_memory"),

@@ -96,11 +96,11 @@ class Nursery:
             os.close(fds[1])
             return
         if pid == 0:
-            self._become_worker(channel, fds[1], spawns, nursery_pid)
+            self._become_worker(channel, fds[1], number, spawns, nursery_pid)
         os.close(fds[1])
         self._workers[number] = pid, channel
 
-    def _become_worker(self, channel: Channel, board_fd: int, spawns: bool, nursery_pid: int) -> None:
+    def _become_worker(self, channel: Channel, board_fd: int, number: int, spawns: bool, nursery_pid: int) -> None:
         """In the child; does not return."""
         status = 1
         try:
@@ -115,10 +115,10 @@ class Nursery:
             for each in (self._control, *(other for _, other in self._workers.values())):
                 each.close()
             if spawns:
-                _exec_worker(channel, board_fd)
+                _exec_worker(channel, board_fd, number)
             from fastpar.engines.processes.worker import live
 
-            status = live(channel, board_fd)
+            status = live(channel, board_fd, number)
         except BaseException:  # noqa: BLE001 -- the end of the process in any case
             import traceback
 
@@ -163,10 +163,10 @@ def preload(modules: Iterable[str]) -> None:
             continue
 
 
-def _exec_worker(channel: Channel, board_fd: int) -> None:
+def _exec_worker(channel: Channel, board_fd: int, number: int) -> None:
     os.set_inheritable(channel.fd, True)
     os.set_inheritable(board_fd, True)
-    arguments = command(f"from fastpar.engines.processes.worker import main; main({channel.fd}, {board_fd})")
+    arguments = command(f"from fastpar.engines.processes.worker import main; main({channel.fd}, {board_fd}, {number})")
     os.execv(arguments[0], arguments)
 
 

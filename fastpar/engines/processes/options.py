@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections import namedtuple
 
-from fastpar.config import parse_memory, parse_timeout
+from fastpar.config import parse_count, parse_folder, parse_memory, parse_timeout
 from fastpar.engines.processes.places import find_folder
 from fastpar.errors import add_note, describe_call
 
@@ -136,37 +135,52 @@ def parse(given: dict[str, Any]) -> Options:
     ValueError, TypeError
         For a value that makes no sense, naming the option.
     """
-    initializer = given.get("initializer")
     preload = given.get("preload") or ()
     idle_s = parse_timeout(given.get("idle_worker_timeout"), "idle_worker_timeout")
     timeout_s = parse_timeout(given.get("task_timeout"), "task_timeout")
     workers = WorkerOptions(
         (preload,) if isinstance(preload, str) else tuple(preload),
-        None if initializer is None else Initializer(initializer, tuple(given.get("initargs") or ())),
+        _initializer(given.get("initializer"), given.get("initargs") or ()),
         IDLE_S if idle_s is None else idle_s,
-        _count(given, "max_tasks_per_worker") or _count(given, "maxtasksperchild"),
+        _max_tasks(given),
         parse_memory(given.get("max_worker_memory"), "max_worker_memory") or 0,
-        find_folder(given.get("temp_folder")),
+        find_folder(parse_folder(given.get("temp_folder"))),
     )
     return Options(
         _start_method(given),
         given.get("max_nbytes"),
         given.get("mmap_mode"),
         0 if timeout_s is None else int(timeout_s * 1e9),
-        dict(given.get("env") or {}),
+        _env(given.get("env") or {}),
         workers,
     )
 
 
-def _count(given: dict[str, Any], name: str) -> int:
-    """A number of tasks; 0 where none is given."""
-    value = given.get(name)
-    if value is None:
-        return 0
-    n = operator.index(value)
-    if n < 1:
-        raise ValueError(f"{name} must be at least 1, got {n}; leave it out for no limit")
-    return n
+def _initializer(function: Any, args: Any) -> Initializer | None:
+    if function is None:
+        if args:
+            raise ValueError("initargs= is for an initializer, and there is none: write initializer=...")
+        return None
+    if not callable(function):
+        raise TypeError(f"initializer must be callable, not {function!r}")
+    try:
+        return Initializer(function, tuple(args))
+    except TypeError:
+        raise TypeError(f"initargs must be a tuple of arguments, not {args!r}; write initargs=({args!r},)") from None
+
+
+def _max_tasks(given: dict[str, Any]) -> int:
+    ours, joblibs = (parse_count(given.get(name), name) for name in ("max_tasks_per_worker", "maxtasksperchild"))
+    if ours and joblibs and ours != joblibs:
+        raise ValueError("max_tasks_per_worker= and maxtasksperchild= are names of one option: leave one of them out")
+    return ours or joblibs
+
+
+def _env(given: Any) -> dict[str, str]:
+    try:
+        return dict(given)
+    except (TypeError, ValueError):
+        raise TypeError(f"env must be a dict of environment variables, not {given!r}") from None
 
 
 def _start_method(given: dict[str, Any]) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fastpar.engines.processes.options import Options
     from fastpar.engines.processes.session import ProcessSession
 
+#: Where the caller has one of these, workers will want it too.
+USUAL_MODULES = ("numpy", "logging", "multiprocessing")
 #: Memory that is kept between calls, for their arguments.
 WAREHOUSE_BYTES = 1 << 28
 
@@ -237,7 +239,7 @@ class Pool:
         return worker
 
     def _find_nursery(self, options: Options, private: list[Nursery]) -> Nursery:
-        modules = (*(name for name in ("numpy", "logging") if name in sys.modules), *options.for_worker.preload)
+        modules = (*(name for name in USUAL_MODULES if name in sys.modules), *options.for_worker.preload)
         if options.start_method == "fork":
             if not private:
                 private.append(self._new_nursery((), is_fork=True))

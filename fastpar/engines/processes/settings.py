@@ -53,6 +53,7 @@ def collect(plan: Plan, options: Options, n_cpus: int) -> Settings:
         tuple(warnings.filters),
         nested._replace(backend=(type(backend), getattr(backend, "nesting_level", None))),
         options.for_worker,
+        _authkey(),
         _error_state(),
         notes.wanted(),
     )
@@ -86,6 +87,22 @@ def depth() -> int:
     return int(os.environb.get(DEPTH_VARIABLE, b"0"))
 
 
+def _authkey() -> bytes | None:
+    """What lets a process talk to managers and listeners of this one, if there is any of multiprocessing here."""
+    process = sys.modules.get("multiprocessing.process")
+    return None if process is None else bytes(process.current_process().authkey)
+
+
+def _join_multiprocessing(authkey: bytes, number: int) -> None:
+    """Be one of the caller's processes to multiprocessing: proxies of managers work, and logs tell who it is."""
+    import multiprocessing
+
+    process: Any = multiprocessing.current_process()
+    process.authkey = authkey
+    process.name = f"FastparProcess-{number}"
+    process._identity = (number,)
+
+
 def _error_state() -> dict[str, str] | None:
     np = sys.modules.get("numpy")
     return np.geterr() if np is not None and hasattr(np, "geterr") else None
@@ -93,7 +110,8 @@ def _error_state() -> dict[str, str] | None:
 
 def apply(worker: Worker, settings: Settings) -> None:
     """Take settings over. In the worker."""
-    path, argv, directory, environment, share, n_inner, filters, nested, options, error_state, wanted = settings
+    path, argv, directory, environment, share, n_inner, *rest = settings
+    filters, nested, options, authkey, error_state, wanted = rest
     sys.path[:] = path
     sys.argv = [*argv]
     if directory is not None:
@@ -106,6 +124,8 @@ def apply(worker: Worker, settings: Settings) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
     kind, level = nested.backend
     config.activate(nested._replace(backend=None if kind is type(None) else kind(nesting_level=level)))
+    if authkey is not None:
+        _join_multiprocessing(authkey, worker.number)
     if error_state is not None:
         import numpy as np
 

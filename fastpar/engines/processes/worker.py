@@ -35,7 +35,8 @@ IDLE_NS = 300_000_000_000
 class Worker:
     """The state of this process as a worker."""
 
-    def __init__(self, channel: Channel, board: Board) -> None:
+    def __init__(self, channel: Channel, board: Board, number: int) -> None:
+        self.number = number
         self.channel = channel
         self.board = board
         self.scribe = Scribe(channel, board)
@@ -223,7 +224,7 @@ def _let_pass(number: int, frame: object) -> None:
     """Ctrl-C is the parent's: it ends the call, and this worker if need be. What tasks start sees the default."""
 
 
-def live(channel: Channel, board_fd: int) -> int:
+def live(channel: Channel, board_fd: int, number: int) -> int:
     """The life of a worker; its exit code."""
     board = Board(board_fd)
     board.give_up_fd()
@@ -231,7 +232,7 @@ def live(channel: Channel, board_fd: int) -> int:
     try:
         channel.send(protocol.HELLO, (os.getpid(),), may_wait=True)
         arguments.reseed()
-        return Worker(channel, board).serve()
+        return Worker(channel, board, number).serve()
     except ConnectionError:
         return 0
     finally:
@@ -242,10 +243,10 @@ def live(channel: Channel, board_fd: int) -> int:
                 continue
 
 
-def main(channel_fd: int, board_fd: int) -> None:
+def main(channel_fd: int, board_fd: int, number: int) -> None:
     """The life of a worker that was started with exec."""
     status = 1
     try:
-        status = live(Channel(channel_fd), board_fd)
+        status = live(Channel(channel_fd), board_fd, number)
     finally:
         os._exit(status)
