@@ -36,7 +36,7 @@ cdef class Run:
     cdef Py_ssize_t n_seen                    # completed tasks when the caller last looked
     cdef bint is_seated                       # a seat is reserved for the calling thread itself
     cdef object first_function                # of the first task read; None before
-    cdef readonly bint is_source_slow         # the latest reading took long
+    cdef readonly bint is_source_slow         # the latest reading took long, and not for the number of tasks
     cdef readonly bint is_hungry              # after a pop: there is room in the window worth filling
     cdef public bint reports                  # the caller wants to look after every batch
     cdef public object failure_type           # results of this type count as failed; set before the first task is read
@@ -92,7 +92,6 @@ cdef class Run:
     cdef bint _has_worthwhile_room_locked(self) noexcept
     cdef Py_ssize_t _n_left_locked(self) noexcept
     cdef bint _is_awaited(self) noexcept
-    cdef bint _needs_caller(self) noexcept
     cdef bint _has_news_locked(self) noexcept
     cdef void _hand_over_locked(self, Batch batch, int64_t total_ns, int64_t longest_ns) noexcept
     cdef void _time_reader_locked(self, bint found) noexcept

@@ -77,8 +77,11 @@ cdef inline bint has_ended(Phase phase) noexcept nogil:
     return MAY_FOLLOW[<int>phase] == 0
 
 
-# Reading longer than this, a thread that is to run the tasks as well, or to send them, had better begin.
-cdef uint64_t SLOW_SOURCE_NS = 200_000
+# Reading longer than this, a thread that is to run the tasks as well had better begin.
+cdef uint64_t LONG_READ_NS = 200_000
+
+# A source that takes longer for a task is slow: to send what was read is worth more than to read on.
+cdef uint64_t SLOW_SOURCE_NS = 5_000
 
 # A reader that keeps a result for longer than this is asked for room at every result: by then a wake-up costs nothing.
 cdef int64_t SLOW_READER_NS = 500_000
@@ -252,11 +255,12 @@ cdef class Run:
             Whether the calling thread has nothing better to do: it then reads until the window is full or there is
             something to look at. Otherwise it has a result in hand, and reads one lot.
 
-        Where it takes long and nobody else runs or sends what was read, it ends then; `is_source_slow` says so.
+        It ends earlier where nobody else runs what was read and it takes long, or nobody else sends it and the source
+        is slow; `is_source_slow` says so.
         """
         cdef Py_ssize_t room, size
         cdef bint goes_on = True
-        cdef uint64_t started = fp_os_clock_ns()
+        cdef uint64_t started = fp_os_clock_ns(), n_read = 0, took
         while goes_on:
             fp_mutex_lock(&self.lock)
             room = self._room_locked() if self.phase_ == FEEDING else 0
@@ -267,14 +271,15 @@ cdef class Run:
             self.source.read(min(room, size), self.n_pulled_, self.sizer.fixed > 0)
             if self.source.is_exhausted:
                 self._end_source()
+            n_read += self.source.n
             if self.source.n > 0:
                 self._publish()
-            self.is_source_slow = fp_os_clock_ns() - started > SLOW_SOURCE_NS
-            goes_on = is_awaiting and not self._is_awaited() and not (self.is_source_slow and self._needs_caller())
+            took = fp_os_clock_ns() - started
+            self.is_source_slow = took > max(LONG_READ_NS, n_read * SLOW_SOURCE_NS)
+            goes_on = is_awaiting and not self._is_awaited()
+            if self.is_seated and took > LONG_READ_NS or self.is_source_slow and self.crew.needs_caller:
+                goes_on = False
         return 0
-
-    cdef bint _needs_caller(self) noexcept:
-        return self.is_seated or self.crew.needs_caller
 
     cdef bint _is_awaited(self) noexcept:
         """Is there a result to consume, progress to show, or a list's time limit to watch?"""
@@ -491,8 +496,8 @@ cdef class Run:
         cdef Py_ssize_t n_claimed, n_wanted
         fp_mutex_lock(&self.lock)
         n_claimed = self.sizer.next_size(self._n_left_locked(), self.n_workers)
-        if self.slots.keep != KEEP_LIST and self.sizer.fixed == 0:
-            n_claimed = min(n_claimed, self._lot_locked())  # a window is for all workers, however small it is yet
+        if self.slots.keep != KEEP_LIST and self.slots.n_stored == 0:
+            n_claimed = min(n_claimed, self._lot_locked())  # the first window is for all workers, whatever is expected
         n_claimed = min(n_claimed, max(1, <Py_ssize_t>fp_queue_n_ready(self.queue)))
         batch.budget_ns = self.sizer.budget_ns()
         self.n_leased += n_claimed  # before they leave the queue: no leases and an empty queue mean that nothing runs
