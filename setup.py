@@ -26,7 +26,6 @@ C_SOURCES = {
     "fastpar._core.exchange": C_CLOCK,
     "fastpar._core.kernel": ["fp_map.c"],
     "fastpar._core.labor": C_CLOCK,
-    "fastpar._core.libraries": C_CLOCK,
     "fastpar._core.pool": [*C_PARKING, *C_POOL],  # nowhere else: there is one pool in a process
     "fastpar._core.remote": [*C_PARKING, "fp_queue.c"],
     "fastpar._core.segments": C_PARKING,

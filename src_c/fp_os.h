@@ -1,5 +1,4 @@
-/* What the core asks of the operating system: two clocks, waiting on a word of memory, threads, news of a fork, and
- * which libraries are loaded.
+/* What the core asks of the operating system: two clocks, waiting on a word of memory, threads, and news of a fork.
  *
  * The contract of all of it: any thread may call, with or without the GIL; pointers are never NULL; nothing here but
  * the start of a thread fails in a way a caller could repair, so there is no status (a call the system refuses means a
@@ -64,14 +63,6 @@ uint32_t fp_os_n_cpus(void);
 
 /* Calls the three around every fork from now on, in the forking thread. They cannot be taken back. */
 void fp_os_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
-
-/* How often libraries were loaded into this process so far; 0 where the system does not count. About 0.1 us. */
-uint64_t fp_os_n_loads(void);
-
-/* Writes the paths of the loaded libraries, a line each, as far as they fit; returns the size of the whole text, 0 where
- * the system has no list. About 3 us for 200 libraries.
- */
-size_t fp_os_list_libraries(char *text, size_t size);
 
 /* Lets another thread go first, if one waits for this CPU. */
 void fp_os_yield(void);

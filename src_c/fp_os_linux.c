@@ -1,4 +1,4 @@
-/* Linux: waiting on a word is a private futex, and the loader tells what it has loaded.
+/* Linux: waiting on a word is a private futex.
  *
  * Absolute deadlines (FUTEX_WAIT_BITSET takes them on CLOCK_MONOTONIC), so that a wait which is woken for no reason
  * and starts again does not also start its time again.
@@ -9,9 +9,7 @@
 
 #if defined(__linux__)
 
-#include <link.h>
 #include <sched.h>
-#include <string.h>
 #include <unistd.h>
 
 /* A machine of more CPUs than a cpu_set_t holds refuses: then it is all those that are there. */
@@ -20,45 +18,6 @@ uint32_t fp_os_n_cpus(void)
     cpu_set_t cpus;
     long n = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : (uint32_t)n;
-}
-
-static int read_n_loads(struct dl_phdr_info *library, size_t size, void *n_loads)
-{
-    (void)size;
-    *(uint64_t *)n_loads = library->dlpi_adds;
-    return 1; /* every entry says the same */
-}
-
-uint64_t fp_os_n_loads(void)
-{
-    uint64_t n_loads = 0;
-    dl_iterate_phdr(read_n_loads, &n_loads);
-    return n_loads;
-}
-
-struct listing {
-    char *text;
-    size_t size, length;
-};
-
-static int add_path(struct dl_phdr_info *library, size_t size, void *argument)
-{
-    (void)size;
-    struct listing *listing = argument;
-    size_t length = strlen(library->dlpi_name);
-    if (listing->length + length + 1 <= listing->size) {
-        memcpy(listing->text + listing->length, library->dlpi_name, length);
-        listing->text[listing->length + length] = '\n';
-    }
-    listing->length += length + 1;
-    return 0;
-}
-
-size_t fp_os_list_libraries(char *text, size_t size)
-{
-    struct listing listing = {text, size, 0};
-    dl_iterate_phdr(add_path, &listing);
-    return listing.length;
 }
 
 #endif

@@ -101,17 +101,6 @@ uint32_t fp_os_n_cpus(void)
     return n < 1 ? 1 : (uint32_t)n;
 }
 
-uint64_t fp_os_n_loads(void)
-{
-    return 0;
-}
-
-size_t fp_os_list_libraries(char *text, size_t size)
-{
-    (void)text, (void)size;
-    return 0;
-}
-
 #endif
 
 #if !defined(__linux__) || defined(FP_OS_CONDVAR)

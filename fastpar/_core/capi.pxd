@@ -9,8 +9,6 @@ cdef extern from "fp_os.h" nogil:
     uint64_t fp_os_clock_ns() noexcept       # monotonic
     void fp_os_yield() noexcept
     uint64_t fp_os_thread_cpu_ns() noexcept  # CPU time of the calling thread
-    uint64_t fp_os_n_loads() noexcept        # of libraries into this process; 0: not counted
-    size_t fp_os_list_libraries(char *text, size_t size) noexcept  # size of the whole list; 0: there is none
 
 
 cdef extern from "fp_park.h" nogil:

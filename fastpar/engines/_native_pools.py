@@ -3,10 +3,9 @@
 threadpoolctl recognises the libraries. Their own functions are then called directly: its setters leave
 OpenBLAS alone when another thread has set it before, and a run may end in another thread than it began in.
 
-Looking is cheap and asking threadpoolctl is not, so what it said is kept. We look again when a library has been
-loaded since or a module imported, and ask again when there is another library of a known name; without one,
-threadpoolctl is not even imported. Systems that do not tell what is loaded are asked after imports, and every
-`KEEP_S` seconds.
+Looking is cheap and listing is not, so the list is kept. It is made again when a module has been imported
+since, and after `KEEP_S` seconds for libraries that arrive without an import (ctypes, MKL's own loading).
+threadpoolctl itself is imported only when a library of a known name is loaded.
 
 Any thread may enter, with the GIL or without it: the list is made under a lock and replaced whole. A child
 made by fork gets a new lock.
@@ -19,16 +18,14 @@ from collections import namedtuple
 from threading import Lock
 from time import monotonic
 
-from fastpar._core.libraries import listing, n_loads
-
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-KEEP_S = 1.0
+KEEP_S = 1.0  # listing takes up to 0.5 ms with scikit-learn loaded
 
-#: How the file names begin that threadpoolctl knows.
+#: How the file names begin that threadpoolctl knows, as they appear in /proc/self/maps.
 NAMES = (
     b"/libgomp",
     b"/libomp",
@@ -104,7 +101,8 @@ class Finder:
         self._pools: dict[str, NativePool] = {}
         self._libraries: frozenset[bytes] | None = frozenset()
         self._found = Found((), ())
-        self._seen: tuple[float, int] | None = None
+        self._n_modules = -1
+        self._expires = 0.0
         self.renew_lock()
 
     def renew_lock(self) -> None:
@@ -113,14 +111,13 @@ class Finder:
 
     def find(self) -> Found:
         """Return the pools that are loaded now."""
-        seen = (n_loads() or monotonic() // KEEP_S, len(sys.modules))
-        if seen != self._seen:
+        if len(sys.modules) != self._n_modules or monotonic() >= self._expires:
             with self._lock:
                 self._look_again()
-                self._seen = seen  # from before the look: what is loaded during it is looked for next time
         return self._found
 
     def _look_again(self) -> None:
+        n_modules = len(sys.modules)  # before the look: what is imported during it is looked for next time
         libraries = loaded_libraries()
         if libraries is None or libraries != self._libraries:
             self._add_libraries()
@@ -132,6 +129,7 @@ class Finder:
             tuple(pool for pool in pools if not pool.per_thread),
             tuple(pool for pool in pools if pool.per_thread),
         )
+        self._n_modules, self._expires = n_modules, monotonic() + KEEP_S
 
     def _add_libraries(self) -> None:
         from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
@@ -142,20 +140,22 @@ class Finder:
 
 
 def loaded_libraries() -> frozenset[bytes] | None:
-    """Return the loaded libraries with a known name, None where the system does not list them."""
-    paths = listing()
-    if paths is None:
+    """Return the loaded libraries with a known name, None where the system does not list its mappings."""
+    try:
+        with open("/proc/self/maps", "rb") as file:
+            maps = file.read()
+    except OSError:
         return None
-    return frozenset(path for name in NAMES for path in _paths_with(name, paths))
+    return frozenset(path for name in NAMES for path in _paths_with(name, maps))
 
 
-def _paths_with(name: bytes, paths: bytes) -> Iterator[bytes]:
-    """Yield each line that holds `name`; searching is far faster than splitting all lines."""
-    at = paths.find(name)
+def _paths_with(name: bytes, maps: bytes) -> Iterator[bytes]:
+    """Yield the path of each line that holds `name`; searching is far faster than splitting all lines."""
+    at = maps.find(name)
     while at >= 0:
-        end = paths.find(b"\n", at)
-        yield paths[paths.rfind(b"\n", 0, at) + 1 : end]
-        at = paths.find(name, end)
+        end = maps.find(b"\n", at)
+        yield maps[maps.rfind(b" ", 0, at) : end]
+        at = maps.find(name, end)
 
 
 def _bind(library: Any) -> NativePool:

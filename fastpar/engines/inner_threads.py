@@ -162,7 +162,8 @@ def limit(n_inner: int | Callable[[], int]) -> InnerLimit:
     Notes
     -----
     A microsecond when no library with threads is loaded, and then threadpoolctl is not imported either; a few
-    microseconds otherwise. The first call after a library with threads was loaded asks threadpoolctl: milliseconds.
+    microseconds otherwise. The first call after an import looks through the loaded libraries: up to a
+    millisecond.
     """
     found = _finder.find()
     if callable(n_inner):
