@@ -13,6 +13,7 @@ import sys
 from fastpar import config
 from fastpar.config import DEFAULTS, Config, Default
 from fastpar.engines.backend import ParallelBackendBase, ProcessBackend, SequentialBackend, ThreadingBackend
+from fastpar.engines.threads import ENGINE  # now: a child forked while another thread imports it would wait for ever
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -200,8 +201,6 @@ def shutdown() -> None:
     workers hold, and the shared memory kept for them, and has the next call start afresh. Threads still in a task end
     after it; worker processes of a call that is under way stay with it. Safe in any thread.
     """
-    from fastpar.engines.threads import ENGINE
-
     ENGINE.pool.close()
     processes = sys.modules.get("fastpar.engines.processes.engine")
     if processes is not None:
