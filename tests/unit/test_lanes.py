@@ -1,4 +1,4 @@
-"""Checksums beside reading and writing: the same whoever computes them; nobody waits for a thread that is not run."""
+"""Work beside reading and writing: the same whoever does it, few blocks ahead, and nobody waits for an idle thread."""
 
 import threading
 
@@ -6,7 +6,7 @@ import pytest
 
 from fastpar.persist import lanes
 from fastpar.persist.format import checksum
-from fastpar.persist.lanes import Checksums
+from fastpar.persist.lanes import Checksums, Window
 
 BLOCKS = [bytes([n % 251]) * n for n in (0, 1, 5_000, 1 << 16, 1 << 20, (1 << 20) + 7, lanes.LOT_BYTES, 9 << 20, 3)]
 
@@ -74,3 +74,20 @@ def test_an_error_of_the_thread_is_raised(monkeypatch):
     with pytest.raises(MemoryError):
         checksums.values()
     checksums.close()
+
+
+@pytest.mark.parametrize(("n_threads", "n_in_flight"), [(1, 1), (2, 3), (3, 4)])
+def test_few_blocks_are_in_flight(monkeypatch, n_threads, n_in_flight):
+    may_run = threading.Event()
+
+    def wait(n):
+        assert n_threads == 1 or may_run.wait(60)
+        return n
+
+    monkeypatch.setattr(lanes, "budget", lambda: n_threads)
+    with Window(wait) as window:
+        while not window.is_full:
+            window.submit(len(window))
+        assert len(window) == n_in_flight
+        may_run.set()
+        assert [window.take() for _ in range(n_in_flight)] == list(range(n_in_flight))
