@@ -19,6 +19,7 @@ from fastpar._core.exchange import Peer
 from fastpar._core.segments import Board
 from fastpar.engines.processes import protocol
 from fastpar.engines.processes.interpreter import command
+from fastpar.engines.processes.times import TaskTimes
 from fastpar.engines.processes.warehouse import Warehouse
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -178,7 +179,7 @@ class Pool:
         self._nurseries: list[Nursery] = []
         self._n_started = 0
         self._sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
-        self.task_times: dict[Any, tuple[int, int, int]] = {}  # of functions: tasks, their time, that of the longest
+        self.task_times = TaskTimes()
         self._warehouses.clear()
 
     def warehouse(self, folder: str | None) -> Warehouse:

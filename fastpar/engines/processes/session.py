@@ -25,6 +25,7 @@ from fastpar.engines.processes import failures, notes, protocol, settings
 from fastpar.engines.processes.arguments import Arrays, load_results
 from fastpar.engines.processes.luggage import Luggage, explain
 from fastpar.engines.processes.reports import restore_error
+from fastpar.engines.processes.times import key_of
 from fastpar.errors import WorkerStartError, plain_task, timeout_error
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -47,10 +48,6 @@ PACK_SHARES = 3
 GRACE_NS = 10_000_000
 #: So many workers in a row that end before their first batch: something is wrong with all of them.
 MAX_FALSE_STARTS = 8
-
-#: What is remembered of a function's tasks counts as so many of them, and of so many functions.
-MAX_REMEMBERED = 64
-MAX_FUNCTIONS = 64
 
 _calls = itertools.count(1)
 
@@ -128,8 +125,8 @@ class ProcessSession(Exchange):
     def _first_task(self) -> Iterator[Any]:
         """The first task of the source; what earlier calls have told of its function is a start for the batch size."""
         for task in itertools.islice(self._plan.source, 1):
-            self._key = task_key(task)
-            known = self._pool.task_times.get(self._key)
+            self._key = key_of(task)
+            known = self._pool.task_times.recall(self._key)
             if known is not None:
                 self._sizer.observe(*known)
             yield task
@@ -153,19 +150,10 @@ class ProcessSession(Exchange):
                 self._send_home(worker)
             self.peers.clear()
             self._decline()
-            self._remember_times()
+            self._pool.task_times.note(self._key, self.run.counts.n_completed, self.run.worker_times_ns[0])
             self._pool.dismiss(self._nurseries)
             self._luggage.close()
             self._arrays.close()
-
-    def _remember_times(self) -> None:
-        n_completed, busy_ns = self.run.counts[1], self.run.worker_times_ns[0]
-        if n_completed and self._key is not None:
-            n = min(n_completed, MAX_REMEMBERED)
-            times = self._pool.task_times
-            times[self._key] = n, n * busy_ns // n_completed, busy_ns // n_completed
-            if len(times) > MAX_FUNCTIONS:
-                times.pop(next(iter(times)), None)
 
     # ---- workers
 
@@ -446,15 +434,3 @@ class ProcessSession(Exchange):
 
 def _n_held(worker: Worker) -> int:
     return len(worker.seats)
-
-
-def task_key(task: Any) -> Any:
-    """What tasks of one kind have in common: the code that they run, or the callable. None where it cannot be kept."""
-    try:
-        function = task[0]
-    except (TypeError, IndexError, KeyError):
-        return None
-    key = getattr(function, "__code__", None)
-    if key is not None:
-        return key
-    return function if type(function) in (type(len), type) else None
