@@ -100,7 +100,7 @@ class Luggage:
     def _lighten_dict(
         self, values: dict[str, Any], worker: Worker, new: dict[int, tuple[int, Any, Any]]
     ) -> dict[str, Any]:
-        return dict(zip(values, self._lighten(values.values(), worker, new), strict=True)) if values else values
+        return dict(zip(values, self._lighten(values.values(), worker, new), strict=True))
 
     def _lighten_attempts(
         self, columns: tuple[Any, ...], worker: Worker, new: dict[int, tuple[int, Any, Any]]
@@ -117,8 +117,8 @@ class Luggage:
         return (
             indices,
             tuple([references[id(function)] for function in functions]),
-            tuple([self._lighten(each, worker, new) for each in args]),
-            tuple([self._lighten_dict(each, worker, new) for each in kwargs]),
+            args if is_plain(args) else tuple([self._lighten(each, worker, new) for each in args]),
+            tuple([self._lighten_dict(each, worker, new) for each in kwargs]) if any(kwargs) else kwargs,
         )
 
     def pack_settings(self, settings: Settings) -> Parcel:
