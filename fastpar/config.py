@@ -230,26 +230,8 @@ def parse_retries(retries: SupportsIndex) -> int:
     return count
 
 
-def parse_inner_threads(inner_max_num_threads: SupportsIndex | None) -> int | None:
-    """Return the number of BLAS and OpenMP threads of each worker, None for its share of the CPUs.
-
-    Raises
-    ------
-    ValueError
-        For a number below 1.
-    TypeError
-        For what is neither an integer nor None.
-    """
-    if inner_max_num_threads is None:
-        return None
-    count = _integer("inner_max_num_threads", inner_max_num_threads, "an integer or None")
-    if count < 1:
-        raise ValueError(f"inner_max_num_threads={count} must be at least 1; leave it out for a share of the CPUs")
-    return count
-
-
-def parse_count(value: SupportsIndex | None, name: str) -> int:
-    """Return a number of things, 0 where none is given.
+def parse_count(value: SupportsIndex | None, name: str) -> int | None:
+    """Return a number of things, None where none is given.
 
     Raises
     ------
@@ -259,10 +241,10 @@ def parse_count(value: SupportsIndex | None, name: str) -> int:
         For what is neither an integer nor None.
     """
     if value is None:
-        return 0
+        return None
     count = _integer(name, value, "an integer or None")
     if count < 1:
-        raise ValueError(f"{name}={count} must be at least 1; leave it out for no limit")
+        raise ValueError(f"{name}={count} must be at least 1, or left out")
     return count
 
 

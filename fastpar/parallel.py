@@ -192,11 +192,7 @@ class Parallel(Logger):
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = parse_progress(progress)
         self._attempt = make_attempt(on_error, retries)
-        if task_timeout is None:
-            task_timeout = getattr(active, "backend_kwargs", {}).get("task_timeout")
-        self._limits_tasks = check_task_timeout(task_timeout, active)
-        if self._limits_tasks:
-            backend_kwargs["task_timeout"] = task_timeout
+        self._limits_tasks = self._resolve_task_timeout(task_timeout, backend_kwargs)
         self._backend_kwargs = self._resolve_options(
             settings,
             backend_kwargs,
@@ -220,10 +216,19 @@ class Parallel(Logger):
         config.parse_n_jobs(value, 1)  # 0 is an error here already, not when it is called
         return int(value)
 
+    def _resolve_task_timeout(self, task_timeout: float | None, backend_kwargs: dict[str, Any]) -> bool:
+        """Whether there is one, from here or from the context; `configure` is given it among the options."""
+        if task_timeout is None:
+            task_timeout = getattr(self._backend, "backend_kwargs", {}).get("task_timeout")
+        if not check_task_timeout(task_timeout, self._backend):
+            return False
+        backend_kwargs["task_timeout"] = task_timeout
+        return True
+
     def _resolve_options(self, settings: config.Config, given: dict[str, Any], **known: Any) -> dict[str, Any]:
         """What `configure` of a backend is given."""
         inner_threads = given.pop("inner_max_num_threads", self._backend.inner_max_num_threads)
-        self._inner_max_num_threads = config.parse_inner_threads(inner_threads)
+        self._inner_max_num_threads = config.parse_count(inner_threads, "inner_max_num_threads")
         if inner_threads is not None and not isinstance(self._backend, SequentialBackend):  # that may come of nesting
             check_inner_threads(self._backend)
         is_plain = settings is DEFAULTS and not given and not self._backend.takes_options

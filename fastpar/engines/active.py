@@ -329,7 +329,7 @@ class parallel_config:  # noqa: N801 -- joblib's name
         **backend_params: Any,
     ) -> None:
         self.old_parallel_config = config.current()
-        inner_max_num_threads = config.parse_inner_threads(inner_max_num_threads)
+        inner_max_num_threads = config.parse_count(inner_max_num_threads, "inner_max_num_threads")
         chosen = self._choose(backend, inner_max_num_threads, backend_params)
         given = {
             "backend": chosen,

@@ -53,7 +53,7 @@ WRONG_AT_THE_CALL = [
     ({"backend": "processes", "start_method": "thread"}, ValueError, r"start_method='thread'.*'spawn'"),
     ({"backend": "processes", "max_tasks_per_worker": "x"}, TypeError, r"max_tasks_per_worker"),
     ({"backend": "processes", "max_tasks_per_worker": 1.5}, TypeError, r"max_tasks_per_worker .*_per_worker=1"),
-    ({"backend": "processes", "max_tasks_per_worker": 0}, ValueError, r"max_tasks_per_worker=0 .*leave it out"),
+    ({"backend": "processes", "max_tasks_per_worker": 0}, ValueError, r"max_tasks_per_worker=0 .*left out"),
     ({"backend": "processes", "max_tasks_per_worker": 1, "maxtasksperchild": 2}, ValueError, r"one of them out"),
     ({"backend": "processes", "env": "x"}, TypeError, r"env .*dict"),
     ({"backend": "processes", "initializer": 3}, TypeError, r"initializer .*callable"),

@@ -173,7 +173,7 @@ def _max_tasks(given: dict[str, Any]) -> int:
     ours, joblibs = (parse_count(given.get(name), name) for name in ("max_tasks_per_worker", "maxtasksperchild"))
     if ours and joblibs and ours != joblibs:
         raise ValueError("max_tasks_per_worker= and maxtasksperchild= are names of one option: leave one of them out")
-    return ours or joblibs
+    return ours or joblibs or 0
 
 
 def _env(given: Any) -> dict[str, str]:
