@@ -186,6 +186,13 @@ def build(python, directory):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def build_module(python, directory, name, source):
+    pytest.importorskip("Cython")
+    (directory / f"{name}.pyx").write_text(source)
+    (directory / "setup.py").write_text(SETUP)
+    build(python, directory)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "program"), [("cython_loops", "test_loops.py"), ("c_loops", "test_mandelbrot.py")])
 def test_an_example(name, program, python, tmp_path):
@@ -206,17 +213,11 @@ def test_the_numba_example(python):
 
 @pytest.mark.slow
 def test_every_declared_function_can_be_called(python, tmp_path):
-    pytest.importorskip("Cython")
-    (tmp_path / "everything.pyx").write_text(EVERYTHING)
-    (tmp_path / "setup.py").write_text(SETUP)
-    build(python, tmp_path)
+    build_module(python, tmp_path, "everything", EVERYTHING)
     assert python.out("import everything; print(everything.run())") == "('KernelError', 30, 4)\n"
 
 
 @pytest.mark.slow
 def test_exceptions_arrive_as_what_they_are(python, tmp_path):
-    pytest.importorskip("Cython")
-    (tmp_path / "raising.pyx").write_text(RAISING)
-    (tmp_path / "setup.py").write_text(SETUP)
-    build(python, tmp_path)
+    build_module(python, tmp_path, "raising", RAISING)
     assert python.out(RAISING_RUN) == RAISED + f"{[0.25, -1.0, *(1 / x for x in range(-999, -996))]}\n"
