@@ -121,7 +121,8 @@ class LocalStore(Store):
                 os.replace(part, path)
                 return
             except FileNotFoundError:
-                with suppress(FileNotFoundError):  # of a parent: the `clear` came between two levels
+                # A `clear` may come between two levels, or between finding that a level exists and looking at it.
+                with suppress(FileNotFoundError, FileExistsError):
                     os.makedirs(os.path.dirname(path), exist_ok=True)
         os.replace(part, path)
 

@@ -386,6 +386,27 @@ print("well")
     assert report.n_bytes <= 1_000_000
 
 
+@pytest.mark.parametrize("is_found", [False, True])
+def test_a_folder_that_is_cleared_while_it_is_made_is_made_again(tmp_path, monkeypatch, is_found):
+    """1. A writer makes the folder, or finds that another did. 2. A `clear` removes it. 3. The writer looks."""
+    store = local.LocalStore(str(tmp_path), {})
+    mkdir, clears = os.mkdir, iter([store.clear])
+
+    def cleared(path, *args):
+        if path.endswith("folder/00") and (clear := next(clears, None)):
+            if is_found:
+                mkdir(path, *args)
+            clear("folder")
+            raise FileExistsError(path) if is_found else FileNotFoundError(path)
+        mkdir(path, *args)
+
+    monkeypatch.setattr(os, "mkdir", cleared)
+    with store.write("folder", "0" * 32) as file:
+        file.write(b"kept")
+    assert next(clears, None) is None
+    assert [entry.digest for entry in store.entries()] == ["0" * 32]
+
+
 def test_another_python_loads_a_pickled_memory(location):
     pythons = [path for path in os.environ.get("FASTPAR_TEST_PYTHONS", "").split(os.pathsep) if path]
     if not pythons:
