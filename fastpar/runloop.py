@@ -82,8 +82,9 @@ def _step(session: Session, timeout_ns: int) -> None:
     try:
         session.step(timeout_ns)
     except Exception:  # the source's: it arrives as it is, once the tasks that run have ended
-        session.run.cancel()
-        session.run.wait()
+        if not session.run.is_inherited:
+            session.run.cancel()
+            session.run.wait()
         raise
 
 

@@ -249,18 +249,19 @@ cdef class Run:
     cpdef int pull(self, bint is_awaiting=True) except -1:
         """Read tasks. An error of the source is raised as it is.
 
+        It ends before the window is full where nobody else runs what was read and it takes long, or nobody else sends it
+        and the source is slow; `is_source_slow` says so.
+
         Parameters
         ----------
         is_awaiting : bool
             Whether the calling thread has nothing better to do: it then reads until the window is full or there is
             something to look at. Otherwise it has a result in hand, and reads one lot.
-
-        It ends earlier where nobody else runs what was read and it takes long, or nobody else sends it and the source
-        is slow; `is_source_slow` says so.
         """
         cdef Py_ssize_t room, size
         cdef bint goes_on = True
         cdef uint64_t started = fp_os_clock_ns(), n_read = 0, took
+        self._check_fork()
         while goes_on:
             fp_mutex_lock(&self.lock)
             room = self._room_locked() if self.phase_ == FEEDING else 0
@@ -269,6 +270,7 @@ cdef class Run:
             if room <= 0:
                 return 0
             self.source.read(min(room, size), self.n_pulled_, self.sizer.fixed > 0)
+            self._check_fork()  # the source may do it
             if self.source.is_exhausted:
                 self._end_source()
             n_read += self.source.n
@@ -410,6 +412,7 @@ cdef class Run:
     def pop(self, default):
         """Consume the next result; `default` where it is not there, or not wanted any more since a task failed."""
         cdef PyObject *result = NULL
+        self._check_fork()
         fp_mutex_lock(&self.lock)
         if self.phase_ != FAILED and self.slots.has_next():
             result = self.slots.pop()
@@ -447,6 +450,8 @@ cdef class Run:
 
     def finished_results(self):
         """Of a run that keeps a list and has ended early: the results that are there, by index. It gives them up."""
+        if self.is_inherited:
+            return {}
         if not has_ended(self.phase_):
             raise AssertionError(f"finished_results() of a run that is {self.phase}")
         return self.slots.take_present()  # no lock: after the end nothing is stored any more
@@ -462,12 +467,20 @@ cdef class Run:
 
     def cancel(self):
         """Stop the run: nothing queued is started any more. Running tasks are let go; their results are dropped."""
-        if self.fork_generation != n_forks:
-            return  # the lock may be held by a thread that this process does not have
+        if self.is_inherited:
+            return
         fp_mutex_lock(&self.lock)
         self._move_to_locked(CANCELLED)
         fp_mutex_unlock(&self.lock)
         self._drop_queued()
+
+    @property
+    def is_inherited(self):
+        """Whether this process was forked off during the run, and has nothing of it but a picture.
+
+        Its lock may be held by a thread that exists in the parent only.
+        """
+        return self.fork_generation != n_forks
 
     cdef int _check_fork(self) except -1:
         if self.fork_generation != n_forks:

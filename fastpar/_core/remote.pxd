@@ -1,11 +1,17 @@
 from libc.stdint cimport int64_t
 
-from fastpar._core.dispatch cimport Run
+from fastpar._core.dispatch cimport Crew, Run
 from fastpar._core.tasks cimport Batch
+
+
+cdef class RemoteCrew(Crew):
+    cdef Py_ssize_t n_summoned
+    cdef readonly set seats
 
 
 cdef class Seat:
     cdef Run run
+    cdef RemoteCrew crew
     cdef readonly Batch batch
     cdef public int64_t number    # of the batch, towards the worker that has it
     cdef public bint is_spoilt    # some results of the batch could not be read: none are taken any more

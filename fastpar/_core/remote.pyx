@@ -18,12 +18,17 @@ from fastpar._core.tasks cimport Batch
 
 
 cdef class RemoteCrew(Crew):
-    """Counts the workers that the run has asked for; the calling thread brings them after each of its moves."""
+    """Counts the workers that the run has asked for; the calling thread brings them after each of its moves.
 
-    cdef Py_ssize_t n_summoned
+    Attributes
+    ----------
+    seats : set of Seat
+        Those that have been brought, and not been given up: when the run is over there are none.
+    """
 
     def __cinit__(self):
         self.needs_caller = True
+        self.seats = set()
 
     cdef void summon(self, Run run) noexcept:
         self.n_summoned += 1
@@ -47,14 +52,19 @@ cdef class Seat:
         In which a seat has been reserved.
     """
 
-    def __cinit__(self, Run run):
+    def __init__(self, Run run):
         self.run = run
+        self.crew = run.crew
         self.batch = Batch()
+        self.crew.seats.add(self)
 
     cpdef bint take(self):
         """Take the next batch. False: nothing is ready, and the seat is given up."""
         self.is_spoilt = False
-        return self.run.take(self.batch)
+        if self.run.take(self.batch):
+            return True
+        self.crew.seats.discard(self)
+        return False
 
     cdef int top_up(self) except -1:
         """Read some of the source if nothing is ready: a seat that is given up has to be brought again.
@@ -67,6 +77,7 @@ cdef class Seat:
 
     def leave(self):
         """Give the seat up; nothing is expected of its batch any more."""
+        self.crew.seats.remove(self)
         self.drop()
         self.run.leave()
 

@@ -82,6 +82,55 @@ assert list(results) == [True] * 10
     )
 
 
+@pytest.mark.parametrize("end", ["next(results)", "results.close()", "del results", "pass"])
+def test_worker_processes_are_the_parents(python, end):
+    """What they have been offered the child does not take back from them."""
+    python.out(
+        PREAMBLE
+        + f"""
+import time
+parallel = Parallel(n_jobs=2, return_as="generator", timeout=100, batch_size=1, pre_dispatch="all")
+results = parallel(delayed(time.sleep)(0.05) for _ in range(10))
+def child():
+    global results
+    try:
+        {end}
+    except ForkedRunError:
+        pass
+    assert Parallel(n_jobs=2, timeout=100)(delayed(abs)(-x) for x in range(50)) == list(range(50))
+in_child(child)
+assert list(results) == [None] * 10
+"""
+    )
+
+
+@pytest.mark.parametrize("backend", ["threading", "processes"])
+def test_from_inside_the_source(python, backend):
+    python.out(
+        PREAMBLE
+        + f"""
+parent = os.getpid()
+def source():
+    for x in range(8):
+        if x == 5 and os.fork() == 0:
+            os.close(reads)
+        yield delayed(abs)(-x)
+reads, writes = os.pipe()
+try:
+    results = Parallel(2, {backend!r}, timeout=100)(source())
+except ForkedRunError as error:
+    assert os.getpid() != parent and error.__context__ is None, error
+    works()
+    os.write(writes, b"the child works")
+if os.getpid() != parent:
+    os._exit(0)
+os.close(writes)
+assert results == list(range(8))
+assert os.read(reads, 100) == b"the child works"
+"""
+    )
+
+
 @pytest.mark.parametrize("end", ["results.close()", "del results", "pass"])
 def test_a_generator_may_be_closed_or_forgotten_in_the_child(python, end):
     python.out(

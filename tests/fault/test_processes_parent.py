@@ -148,6 +148,21 @@ def test_the_source_raises(stage, tmp_path):
     assert_ended(tmp_path)
 
 
+@pytest.mark.parametrize("moment", ["explain", "restore_error"])
+def test_what_we_do_ourselves_raises(monkeypatch, moment):
+    """While a batch is in nobody's hands: it could not be sent, or its results are being taken in."""
+
+    def fail(*args):
+        raise LookupError(moment)
+
+    monkeypatch.setattr(f"fastpar.engines.processes.session.{moment}", fail)
+    culprit = threading.Lock() if moment == "explain" else "no number"
+    with pytest.raises(LookupError, match=moment):
+        parallel(batch_size=2)(delayed(abs)(culprit if x == 7 else x) for x in range(20))
+    monkeypatch.undo()
+    assert parallel()(delayed(abs)(-x) for x in range(20)) == list(range(20))
+
+
 @at_every_stage
 def test_another_task_raises(stage, tmp_path):
     def fail():

@@ -21,11 +21,11 @@ def failing(n_good, task=abs):
     raise Oops(n_good)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize(("n_jobs", "backend"), [(1, None), (2, "threading"), (2, "processes")])
 @pytest.mark.parametrize("return_as", RETURN_AS)
 @pytest.mark.parametrize("n_good", [0, 1, 30])
-def test_an_error_of_the_source_arrives_as_it_is(n_good, return_as, n_jobs):
-    parallel = Parallel(n_jobs=n_jobs, return_as=return_as, backend="threading")
+def test_an_error_of_the_source_arrives_as_it_is(n_good, return_as, n_jobs, backend):
+    parallel = Parallel(n_jobs, backend, return_as=return_as, batch_size=1)
     with pytest.raises(Oops) as caught:
         list(parallel(failing(n_good)))
     assert caught.value.args == (n_good,)

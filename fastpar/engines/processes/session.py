@@ -9,7 +9,6 @@ what another has not begun. A worker that dies is replaced on its seats; what it
 from __future__ import annotations
 
 import itertools
-import os
 from time import monotonic_ns
 
 from fastpar import cpu
@@ -59,7 +58,6 @@ class ProcessSession(Exchange):
         self._pool = pool
         self._plan = plan
         self._options = options
-        self._pid = os.getpid()
         self.is_closed = False  # then it gives its workers back, or has
         self.n_workers: int = plan.n_workers
         n_all = plan.n_workers + pool.admit(self)
@@ -116,7 +114,8 @@ class ProcessSession(Exchange):
                 self._bring_workers()
         except BaseException:
             if not self.is_closed:
-                self._abandon()  # what is under way would be waited for, and nobody would hear of its end
+                if not self.run.is_inherited:
+                    self._abandon()  # what is under way would be waited for, and nobody would hear of its end
                 raise
         if self.is_closed:
             raise SystemExit  # `end` was called: this is a daemon thread of an interpreter that ends
@@ -140,10 +139,10 @@ class ProcessSession(Exchange):
         if self.is_closed:
             return  # first, and without a look at any module: the interpreter may be ending
         self.is_closed = True
-        if os.getpid() != self._pid:
-            return  # a forked child: all of this is its parent's
+        if self.run.is_inherited:
+            return  # all of this is the parent's
         try:
-            if any(worker.seats for worker in self.peers):
+            if self._crew.seats:
                 self._abandon()
         finally:
             for worker in reversed(self.peers):  # the first comes last, and is the next call's first: still warm
@@ -430,6 +429,8 @@ class ProcessSession(Exchange):
                 worker.kill()
                 self._dismiss(worker)
                 self.peers.remove(worker)
+            for seat in list(self._crew.seats):  # an error came while their batches were in nobody's hands
+                seat.leave()
 
 
 def _n_held(worker: Worker) -> int:
