@@ -105,10 +105,11 @@ class Parallel(Logger):
         What a task's exception does: it ends the call; or a `TaskFailure` takes the place of the result, and the
         call goes on. `SystemExit`, `KeyboardInterrupt` and the like end it in any case.
     retries : int
-        How often a task that has failed is tried again, before that. Also one whose worker process has died. Default 0.
+        How often a task that has failed is tried again, before that. Also one whose worker process has died, or was
+        killed by `task_timeout`. Default 0.
     task_timeout : float, optional
-        Seconds that one task may run; past them its worker is killed and replaced. Worker processes only; ``n_jobs=1``
-        then means one of them.
+        Seconds that one task, or one try of it, may run; past them its worker is killed and replaced. Worker processes
+        only; ``n_jobs=1`` then means one of them.
     inner_max_num_threads : int, optional
         BLAS and OpenMP threads of each worker; by default its share of the CPUs.
     **backend_kwargs

@@ -114,16 +114,16 @@ static inline bool fp_u32_cas_relaxed(fp_atomic_u32_t *word, uint32_t expected, 
                                                    memory_order_relaxed);
 }
 
-static inline int64_t fp_i64_load_relaxed(const fp_atomic_i64_t *number)
+static inline int64_t fp_i64_load_acquire(const fp_atomic_i64_t *number)
 {
     FP_YIELD();
-    return atomic_load_explicit(number, memory_order_relaxed);
+    return atomic_load_explicit(number, memory_order_acquire);
 }
 
-static inline void fp_i64_store_relaxed(fp_atomic_i64_t *number, int64_t value)
+static inline void fp_i64_store_release(fp_atomic_i64_t *number, int64_t value)
 {
     FP_YIELD();
-    atomic_store_explicit(number, value, memory_order_relaxed);
+    atomic_store_explicit(number, value, memory_order_release);
 }
 
 static inline bool fp_i64_cas_relaxed(fp_atomic_i64_t *number, int64_t expected, int64_t desired)

@@ -24,7 +24,8 @@ enum { FP_BATCHES_HELD = 2 };
 
 /* What a worker is doing, for when it cannot say so any more. Written by the worker but for `stop` and `offers`.
  *
- * `place` and `started_ns` are two words and not one: a parent that reads them together reads `place` twice.
+ * These are words of their own, and a task may end while the parent reads them. It reads `batch` and `place` before
+ * `started_ns`, which is written before the `place` that it belongs to: so it never takes an old beginning for this task's.
  *
  * `offers` are the batches on their way that nobody has begun. The parent writes a number there before it sends the
  * batch. To begin the batch the worker claims it, and to have it back so does the parent: whose exchange finds the
@@ -33,7 +34,8 @@ enum { FP_BATCHES_HELD = 2 };
 typedef struct fp_board {
     fp_atomic_i64_t batch;      /* number of the batch that was begun last, 0 for none */
     fp_atomic_i64_t place;      /* of the running task within it, or one of fp_place */
-    fp_atomic_i64_t started_ns; /* when the running task began, on the clock that all processes share */
+    fp_atomic_i64_t started_ns; /* when the running task was begun, or tried again, on the clock of all processes */
+    fp_atomic_i64_t n_failed;   /* how often it has failed and was tried again */
     fp_atomic_i64_t stop;       /* written by the parent: number of the batch of which no further task shall begin */
     fp_atomic_i64_t offers[FP_BATCHES_HELD];
 } fp_board;
@@ -61,12 +63,12 @@ static inline uint32_t fp_segment_n_holders(const fp_segment_head *head)
 
 static inline int64_t fp_board_get(const fp_atomic_i64_t *field)
 {
-    return fp_i64_load_relaxed(field); /* a hint on its own: it publishes nothing */
+    return fp_i64_load_acquire(field); /* of fp_board_set: what was set before is seen as well */
 }
 
 static inline void fp_board_set(fp_atomic_i64_t *field, int64_t value)
 {
-    fp_i64_store_relaxed(field, value);
+    fp_i64_store_release(field, value); /* to fp_board_get */
 }
 
 /* False: so many are offered already. */

@@ -115,6 +115,7 @@ cdef class Labor:
         fp_board_set(&self.board.started_ns, started)
         try:
             while i < self.n and fp_board_get(&self.board.stop) != self.number:
+                fp_board_set(&self.board.n_failed, 0)
                 fp_board_set(&self.board.place, i)
                 PyList_Append(results, self._call(i))
                 i += 1

@@ -7,7 +7,7 @@ to the run's calling thread, and nothing is shared.
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
 
@@ -109,6 +109,13 @@ cdef class Seat:
         for i in range(n):
             self.batch.set_result(self.batch.n_done, <object>PyList_GET_ITEM(results, i))
         return 0
+
+    def replace(self, Py_ssize_t place, tuple task):
+        """Put another task where the one at this place is."""
+        cdef PyObject *old = <PyObject *>self.batch.tasks[place].item
+        Py_INCREF(task)
+        self.batch.tasks[place].item = <PyObject *>task
+        Py_DECREF(<object>old)
 
     def settle_one(self, Py_ssize_t place, result):
         """Bring in a result for the task at this place, and return all others that have none."""

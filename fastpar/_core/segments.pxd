@@ -11,6 +11,7 @@ cdef extern from "fp_shared.h" nogil:
         fp_atomic_i64_t batch
         fp_atomic_i64_t place
         fp_atomic_i64_t started_ns
+        fp_atomic_i64_t n_failed
         fp_atomic_i64_t stop
     int FP_BATCHES_HELD
     int FP_PLACE_IDLE

@@ -14,7 +14,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from libc.errno cimport EINTR, errno
 from libc.string cimport memcpy
 
-from fastpar._core.capi cimport fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock
+from fastpar._core.capi cimport fp_mutex, fp_mutex_init, fp_mutex_lock, fp_mutex_unlock, fp_os_clock_ns
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
@@ -339,10 +339,20 @@ cdef class Board:
         """Place of the running task in it; or IDLE, UNPACKING, PACKING."""
         return fp_board_get(&self.board.place)
 
+    def running(self):
+        """Batch and place as above, and when the task there was begun or tried again; later if it has just ended."""
+        batch, place = self.batch, self.place
+        return batch, place, fp_board_get(&self.board.started_ns)
+
     @property
-    def started_ns(self):
-        """When the running task began."""
-        return fp_board_get(&self.board.started_ns)
+    def n_failed(self):
+        """How often it has failed and was tried again."""
+        return fp_board_get(&self.board.n_failed)
+
+    def try_again(self):
+        """The running task has failed, and is tried again."""
+        fp_board_set(&self.board.n_failed, self.n_failed + 1)
+        fp_board_set(&self.board.started_ns, fp_os_clock_ns())
 
     def stop(self, batch):
         """Let the worker begin no further task of a batch."""

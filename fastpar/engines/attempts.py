@@ -14,8 +14,11 @@ from fastpar.errors import describe_call
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
+
+#: What an `Attempt` that arrives in a worker process calls when its task is tried again: set by the worker.
+on_retry: Callable[[], object] | None = None
 
 
 class TaskFailure(namedtuple("TaskFailure", ["index", "error", "call", "n_attempts"])):
@@ -49,7 +52,7 @@ def _restore_failure(index: int, description: Any, call: str, n_attempts: int) -
 
 
 class Attempt:
-    """Runs tasks of one call; see the module's docstring. Immutable, so it may be pickled and shared.
+    """Runs tasks of one call; see the module's docstring. It does not change, so it may be pickled and shared.
 
     What is no `Exception`, like `SystemExit` and `KeyboardInterrupt`, is no failure of a task: it ends the call.
 
@@ -59,29 +62,45 @@ class Attempt:
         A failure is a result.
     n_retries : int
         How often a failed task is tried again.
+    n_failed : int
+        How often the task has failed before, and its worker was lost.
     """
 
-    __slots__ = ("n_retries", "returns_failures")
+    __slots__ = ("_on_retry", "n_failed", "n_retries", "returns_failures")
 
-    def __init__(self, returns_failures: bool, n_retries: int) -> None:
+    def __init__(self, returns_failures: bool, n_retries: int, n_failed: int = 0) -> None:
         self.returns_failures = returns_failures
         self.n_retries = n_retries
+        self.n_failed = n_failed
+        self._on_retry: Callable[[], object] | None = None
 
     def __reduce__(self) -> Any:
-        return Attempt, (self.returns_failures, self.n_retries)
+        return Attempt._received, (self.returns_failures, self.n_retries, self.n_failed)
+
+    @staticmethod
+    def _received(returns_failures: bool, n_retries: int, n_failed: int) -> Attempt:
+        attempt = Attempt(returns_failures, n_retries, n_failed)
+        attempt._on_retry = on_retry
+        return attempt
 
     def __call__(self, index: int, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one task."""
-        for n_left in range(self.n_retries, -1, -1):
+        for n_left in range(self.n_retries - self.n_failed, -1, -1):
             try:
                 return function(*args, **kwargs)
             except Exception as error:
                 if n_left:
+                    if self._on_retry is not None:
+                        self._on_retry()
                     continue
                 if not self.returns_failures:
                     raise
                 return self.failure((index, function, args, kwargs), error, self.n_retries + 1)
         raise AssertionError("a task is tried at least once")
+
+    def after(self, n_failed: int) -> Attempt:
+        """The attempt that follows when this one has failed so often, and its worker was lost."""
+        return Attempt(self.returns_failures, self.n_retries, self.n_failed + n_failed)
 
     def failure(self, arguments: tuple[Any, ...], error: BaseException, n_attempts: int) -> TaskFailure:
         """The record of a failed task."""

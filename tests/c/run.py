@@ -229,7 +229,7 @@ SEGMENTS_EXPLORER_FINDS = [
         "a batch is claimed by a look and a store",
         "fp_shared.h",
         "if (fp_i64_cas_relaxed(&board->offers[i], batch, 0))",
-        "if (fp_i64_load_relaxed(&board->offers[i]) == batch && (fp_i64_store_relaxed(&board->offers[i], 0), true))",
+        "if (fp_i64_load_acquire(&board->offers[i]) == batch && (fp_i64_store_release(&board->offers[i], 0), true))",
     ),
     Bug(
         "a holder counts itself out in two steps",

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pkgutil
 import sys
 import threading
 import time
@@ -11,8 +12,8 @@ import pytest
 
 from fastpar import Parallel, delayed
 from fastpar.engines.attempts import TaskFailure
+from fastpar.engines.processes.engine import POOL
 from fastpar.engines.processes.options import parse
-from fastpar.engines.processes.pool import Worker
 from fastpar.errors import RemoteTaskError, TerminatedWorkerError
 
 
@@ -236,6 +237,40 @@ def test_a_task_is_tried_so_often_and_no_oftener(tmp_path, backend, retries, on_
     assert (tmp_path / "n").read_text() == "x" * (retries + 1)
 
 
+def fail_variously(path, n_good, acts):
+    """Do one thing after the other; "well" from the try `n_good` on."""
+    with open(path, "ab", buffering=0) as file:
+        file.write(b"x")
+    n = os.path.getsize(path)
+    if n < n_good:
+        acts[(n - 1) % len(acts)]()
+    return "well"
+
+
+@pytest.mark.parametrize("acts", [(raise_error, die), (die, raise_error), (raise_error, hang), (hang, die)])
+@pytest.mark.parametrize("retries", [1, 2, 3])
+def test_what_raises_and_what_kills_counts_together(tmp_path, acts, retries):
+    call = parallel(retries=retries, on_error="return", task_timeout=0.2)
+    assert call([delayed(fail_variously)(tmp_path / "well", retries + 1, acts)]) == ["well"]
+    (failure,) = call([delayed(fail_variously)(tmp_path / "n", 99, acts)])
+    assert failure.n_attempts == retries + 1
+    assert (tmp_path / "n").read_text() == "x" * (retries + 1)
+
+
+def fail_within(path):
+    """A call inside of a task, whose failures are its own, and then a death."""
+    with open(path, "ab", buffering=0) as file:
+        file.write(b"x")
+    Parallel(1, retries=2, on_error="return")([delayed(raise_error)()])
+    os._exit(9)
+
+
+def test_tries_of_a_nested_call_do_not_count(tmp_path):
+    (failure,) = parallel(retries=2, on_error="return")([delayed(fail_within)(tmp_path / "n")])
+    assert failure.n_attempts == 3
+    assert (tmp_path / "n").read_text() == "xxx"
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_what_is_no_exception_ends_the_call(tmp_path, backend, kind):
@@ -298,8 +333,9 @@ def test_a_task_that_takes_too_long_is_named_and_its_worker_killed(tmp_path):
     assert parallel(task_timeout=30)(delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
 
 
-def test_the_task_after_one_that_took_too_long_is_not_to_blame(tmp_path, monkeypatch):
-    """The slow task ends between the look at it and the kill, and the next one has begun by then."""
+@pytest.mark.parametrize("moment", ["session.timeout_error", "pool.Worker.kill"])
+def test_the_task_after_one_that_took_too_long_is_not_to_blame(tmp_path, monkeypatch, moment):
+    """The slow task ends between the look at it and the verdict or the kill, and the next one has begun by then."""
     for place in range(2):
         os.mkfifo(tmp_path / f"gate{place}")
 
@@ -308,21 +344,21 @@ def test_the_task_after_one_that_took_too_long_is_not_to_blame(tmp_path, monkeyp
             (tmp_path / f"gate{place}").read_bytes()
         return place
 
-    def kill_late(worker):
-        board = worker.board
-        judged = board.place
+    def goes_on_late(*args):
+        (board,) = (worker.board for worker in POOL._all.values() if worker.board.place == 0)
         (tmp_path / "open0").touch()
         (tmp_path / "gate0").write_bytes(b"")
         while board.place != 1:
             os.sched_yield()
-        seen.append((judged, board.place))
+        seen.append(moment)
         (tmp_path / "open1").touch()
-        kill(worker)
+        return goes_on(*args)
 
-    seen, kill = [], Worker.kill
-    monkeypatch.setattr(Worker, "kill", kill_late)
+    moment, seen = f"fastpar.engines.processes.{moment}", []
+    goes_on = pkgutil.resolve_name(moment)
+    monkeypatch.setattr(moment, goes_on_late)
     assert parallel(task_timeout=0.2, batch_size=2)(delayed(pass_gate)(place) for place in range(2)) == [0, 1]
-    assert seen == [(0, 1)]
+    assert seen == [moment]
 
 
 def test_the_limit_is_for_each_task_and_not_for_their_sum():

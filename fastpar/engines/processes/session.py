@@ -71,7 +71,6 @@ class ProcessSession(Exchange):
         self._luggage = Luggage(self._arrays, options.folder)
         self._nurseries: list[Nursery] = []
         self._crew = RemoteCrew()
-        self._n_failures: dict[int, int] = {}  # by index of the task
         self._sizer = BatchSizer(BATCH_OVERHEAD_NS, plan.batch_size, MAX_BATCH, MAX_BATCH_NS)
         self._key: Any = None
         run = Run(
@@ -310,7 +309,7 @@ class ProcessSession(Exchange):
     def _suspect_all(self, seat: Seat, error: BaseException | None) -> None:
         """One of the tasks of a batch has done harm: if there are several, one by one, to find out which."""
         if len(seat.batch) == 1 and error is not None:
-            self._settle_failure(seat, 0, error)
+            self._settle_failure(seat, 0, error, 1)
         else:
             resize(self.run, 1)
             seat.settle([], 0, 0, -1)
@@ -362,25 +361,24 @@ class ProcessSession(Exchange):
         if place == IDLE or worker.pid == 0:
             seat.settle([], 0, 0, -1)  # it had not begun
         elif place >= 0:
-            self._settle_failure(seat, place, error)
+            self._settle_failure(seat, place, error, worker.board.n_failed + 1)
         else:
             self._suspect_all(seat, error)
 
-    def _settle_failure(self, seat: Seat, place: int, error: BaseException) -> None:
-        """The task at this place has failed for what it could not catch. The others of its batch are tried again."""
-        function = seat.batch[place][0]
-        index = seat.index(place)
-        n_failures = self._n_failures[index] = self._n_failures.get(index, 0) + 1
-        if type(function) is Attempt and n_failures <= function.n_retries:
+    def _settle_failure(self, seat: Seat, place: int, error: BaseException, n_failed: int) -> None:
+        """The task at this place has failed, for what it could not catch. The others of its batch are tried again."""
+        attempt, args, kwargs = seat.batch[place]
+        if type(attempt) is Attempt and attempt.n_failed + n_failed <= attempt.n_retries:
+            seat.replace(place, (attempt.after(n_failed), args, kwargs))
             seat.settle([], 0, 0, -1)
         else:
-            self._conclude(seat, place, error, n_failures)
+            self._conclude(seat, place, error, n_failed)
 
-    def _conclude(self, seat: Seat, place: int, error: BaseException, n_attempts: int) -> None:
+    def _conclude(self, seat: Seat, place: int, error: BaseException, n_failed: int) -> None:
         """The task at this place is not tried again: its failure is a result, or ends the call."""
-        function, args, _ = seat.batch[place]
-        if type(function) is Attempt and function.returns_failures and isinstance(error, Exception):
-            seat.settle_one(place, function.failure(args, error, n_attempts))
+        attempt, args, _ = seat.batch[place]
+        if type(attempt) is Attempt and attempt.returns_failures and isinstance(error, Exception):
+            seat.settle_one(place, attempt.failure(args, error, attempt.n_failed + n_failed))
         else:
             seat.fail(place, error)
             seat.drop()
@@ -393,17 +391,16 @@ class ProcessSession(Exchange):
         nearest = timeout_ns
         now = monotonic_ns()
         for worker in self.peers:
-            board = worker.board
-            is_running = board.place >= 0 and any(board.batch == seat.number for seat in worker.seats)
-            if not is_running or worker.verdict is not None:
+            batch, place, started_ns = worker.board.running()
+            if place < 0 or worker.verdict is not None or all(batch != seat.number for seat in worker.seats):
                 left_ns = limit_ns
             else:
-                left_ns = board.started_ns + limit_ns - now
+                left_ns = started_ns + limit_ns - now
             if left_ns <= 0:
                 error = timeout_error(
                     f"the task ran for more than task_timeout={limit_ns / 1e9:g} s, and its worker was killed"
                 )
-                worker.verdict = board.batch, board.place, error
+                worker.verdict = batch, place, error
                 worker.kill()
                 left_ns = limit_ns
             nearest = left_ns if nearest < 0 else min(nearest, left_ns)

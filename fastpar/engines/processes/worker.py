@@ -14,6 +14,7 @@ import sys
 from fastpar._core.channel import Channel
 from fastpar._core.labor import Labor
 from fastpar._core.segments import IDLE, UNPACKING, Board
+from fastpar.engines import attempts
 from fastpar.engines.processes import arguments, protocol
 from fastpar.engines.processes.packing import Parcel, Stock, pack, unpack
 from fastpar.engines.processes.pickling import dumps
@@ -49,6 +50,7 @@ class Worker:
         self._functions = arguments.repertoire
         self._is_replaced = False  # the parent has been told that this worker is full: it begins nothing any more
         self.leftover: BaseException | None = None  # what an initializer raised
+        attempts.on_retry = board.try_again
 
     def serve(self) -> int:
         """Until there is nobody to serve; the exit code."""
