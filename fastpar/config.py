@@ -73,14 +73,12 @@ class Config(
             "mmap_mode",
             "prefer",
             "require",
-            "inner_max_num_threads",
-            "backend_params",
         ],
     )
 ):
     """The values a context set, as the user wrote them; `Default` where it set none.
 
-    Immutable; `_replace` makes a changed copy. Nobody changes the dict `backend_params` once it is here.
+    Immutable; `_replace` makes a changed copy. What a context sets for its backend, the backend holds.
     """
 
     __slots__ = ()
@@ -96,8 +94,6 @@ DEFAULTS = Config(
     mmap_mode=Default("r"),
     prefer=Default(None),
     require=Default(None),
-    inner_max_num_threads=Default(None),
-    backend_params={},
 )
 
 _active: ContextVar[Config] = ContextVar("fastpar_config", default=DEFAULTS)

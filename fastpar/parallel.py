@@ -193,6 +193,7 @@ class Parallel(Logger):
             raise ValueError(f"return_as={return_as!r} excludes {type(active).__name__}: only return_as='list' will do")
         self.progress = parse_progress(progress)
         self._attempt = make_attempt(on_error, retries)
+        self._failure_type = TaskFailure if on_error == "return" else None
         self._limits_tasks = self._resolve_task_timeout(task_timeout, backend_kwargs)
         self._backend_kwargs = self._resolve_options(
             settings,
@@ -347,13 +348,13 @@ class Parallel(Logger):
         if n_workers > 1 or self._limits_tasks:
             return self._start_engine(call, iterable, n_workers)
         if self.return_generator:
-            return run_each(iter(iterable), call.note)
+            return run_each(iter(iterable), call.note, self._failure_type)
         results: list[Any] = []
         try:
             if call.watch is None:
                 run_serial(iter(iterable), results)
             else:
-                for result in run_each(iter(iterable), call.note):
+                for result in run_each(iter(iterable), call.note, self._failure_type):
                     results.append(result)
         except BaseException as error:
             keep_results(error, dict(enumerate(results)))
@@ -374,8 +375,7 @@ class Parallel(Logger):
 
     def _start_engine(self, call: Call, iterable: Iterable[Any], n_workers: int) -> Any:
         call.session = self._backend.engine.open(self._plan(iterable, n_workers))
-        if self._attempt is not None:
-            call.session.run.failure_type = TaskFailure
+        call.session.run.failure_type = self._failure_type
         limit_ns = None if self.timeout is None else int(self.timeout * 1e9)
         if not self.return_generator:
             return collect(call.session, limit_ns, call.watch)

@@ -199,7 +199,8 @@ def shutdown() -> None:
 
     Nobody needs to: they cost next to nothing while they wait, and end with the process. It frees the memory that
     workers hold, and the shared memory kept for them, and has the next call start afresh. Threads still in a task end
-    after it; worker processes of a call that is under way stay with it. Safe in any thread.
+    after it. While a call on processes is under way its workers stay with it, and idle ones are told to end but not
+    waited for. Safe in any thread.
     """
     ENGINE.pool.close()
     processes = sys.modules.get("fastpar.engines.processes.engine")
@@ -207,7 +208,8 @@ def shutdown() -> None:
         processes.POOL.rest()
 
 
-#: Options of joblib's process backends. Where tasks run in threads they have no meaning, and no effect.
+#: Options of joblib's process backends. Where tasks run in threads they have no meaning, and no effect; `kill_workers`
+#: and `reuse`, which say what becomes of joblib's only pool, have none anywhere.
 PROCESS_OPTIONS = frozenset(
     {
         "context",

@@ -64,7 +64,7 @@ class Plan(
     keep : int
         How results are kept: a value of `fastpar._core.slots.KEEP`.
     n_workers : int
-        Workers that may run tasks at once, at least 2.
+        Workers that may run tasks at once: at least 2, or 1 where tasks have a time limit.
     n_total : int
         Number of tasks; -1 where the source does not say.
     pre_dispatch : int
@@ -92,8 +92,8 @@ class Session(Protocol):
     def step(self, timeout_ns: int) -> bool:
         """Read what fits into the window, then wait for news of the run; False if `timeout_ns` passed first.
 
-        Negative: wait for as long as it takes. Zero: read one lot, and do not wait. An error of the source is raised
-        as it is.
+        Negative: wait for as long as it takes. Zero: read some of it, and do not wait. An error of the source is
+        raised as it is.
         """
 
     def advice(self) -> str | None:

@@ -8,7 +8,6 @@ everything that wants to look between two tasks.
 from __future__ import annotations
 
 from fastpar._core.tasks import as_task
-from fastpar.engines.attempts import TaskFailure
 from fastpar.errors import add_task_note
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def run_each(tasks: Iterable[Any], note: Callable[..., None]) -> Iterator[Any]:
+def run_each(tasks: Iterable[Any], note: Callable[..., None], failure_type: type | None) -> Iterator[Any]:
     """Run tasks one by one as the results are asked for.
 
     Parameters
@@ -26,6 +25,8 @@ def run_each(tasks: Iterable[Any], note: Callable[..., None]) -> Iterator[Any]:
         Of ``(function, args, kwargs)``.
     note : callable
         Called with the numbers of completed and of failed tasks, before the first and after each.
+    failure_type : type or None
+        Results of this type count as failed.
     """
     n_failed = 0
     note(0, 0)
@@ -37,6 +38,6 @@ def run_each(tasks: Iterable[Any], note: Callable[..., None]) -> Iterator[Any]:
             add_task_note(error, index, task)
             note(index, n_failed + 1)
             raise
-        n_failed += type(result) is TaskFailure
+        n_failed += type(result) is failure_type
         note(index + 1, n_failed)
         yield result

@@ -52,7 +52,7 @@ class TestResolve:
         assert config.resolve("verbose", Default(4), DEFAULTS) == 4
         assert config.resolve("verbose", Default(4), DEFAULTS._replace(verbose=1)) == 1
 
-    @pytest.mark.parametrize("name", [name for name in FIELDS if name != "backend_params"])
+    @pytest.mark.parametrize("name", FIELDS)
     def test_every_field_has_a_default(self, name):
         assert config.resolve(name, getattr(DEFAULTS, name), DEFAULTS) == getattr(DEFAULTS, name).default_value
 

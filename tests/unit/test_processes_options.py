@@ -280,6 +280,15 @@ def test_what_is_no_exception_ends_the_call(tmp_path, backend, kind):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_progress_counts_no_failures_of_other_calls(backend):
+    seen = []
+    failures = Parallel(1, on_error="return")([delayed(raise_error)()])
+    (found,) = Parallel(2, backend, progress=lambda *counts: seen.append(counts))([delayed(max)(failures)])
+    assert isinstance(found, TaskFailure)
+    assert seen[-1] == (1, 1, 0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("return_as", ["list", "generator"])
 def test_progress_counts_failures_that_are_results(backend, return_as):
     seen = []
