@@ -133,7 +133,11 @@ class Parallel(Logger):
     there by then are in ``fastpar.errors.finished_results(error)``. An exception of the iterable arrives as it is
     too, when the running tasks have ended. Ctrl-C stops a run at once.
 
-    The iterable is read in the calling thread alone. One call at a time for each object; different objects may be
+    The iterable is read in the calling thread alone, ahead of the tasks: one that changes an object which an earlier
+    task has may change it for that task, and worker processes have a function, with the object that a method belongs
+    to, as it was when they first needed it in the call. Give each task an object of its own.
+
+    One call at a time for each object; different objects may be
     used in different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
 
     References

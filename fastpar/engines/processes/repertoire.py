@@ -3,7 +3,8 @@
 Each is pickled once, found by its identity, and gone when it dies: workers are told with their next batch. A constant
 is known from its second coming on, since most come once; and so is a callable that is no function, since some libraries
 make one for each task. Mutable arguments have no number: the source may change a list
-between two tasks, so it is pickled for each batch; a closure or `functools.partial` over it sends it once.
+between two tasks, so it is pickled for each batch; a closure or `functools.partial` over it, and a method or other
+callable that it changes, are sent once.
 
 Owner: the call's thread; but functions may die in any.
 """
