@@ -150,8 +150,20 @@ POOL_EXPLORER_FINDS = [
     Bug(
         "who waits keeps a call that it has no use for",
         "fp_sleep.c",
-        "    call_searcher(sleep); /* (Z2) */",
-        "",
+        "    if (!was_called)\n        return;",
+        "    if (!was_called || how == FP_WAITED_ENOUGH)\n        return;",
+    ),
+    Bug(
+        "a ticket taken before a call is thought to pay for it",
+        "fp_sleep.c",
+        "    if (!was_called)\n        return;",
+        "    if (!was_called || how == FP_WAITED_AND_TOOK)\n        return;",
+    ),
+    Bug(
+        "who took a ticket of another loop calls only who sleeps",
+        "fp_sleep.c",
+        "taken->loop == called_for.loop",
+        "(taken->loop == called_for.loop || true)",
     ),
     Bug(
         "a worker is counted as asleep before it is listed",
