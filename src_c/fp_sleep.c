@@ -194,7 +194,7 @@ void fp_sleep_wait_begin(fp_sleep *sleep, fp_sleeper *sleeper, const fp_wish *wi
 /* Who looked in vain calls no other waiting thread: two of them would hand a call for a ticket that is gone to and fro.
  * Nor does who took a ticket of the loop that called: it will invite for that loop itself. But each compares the counts: a
  * ticket taken before the call came does not pay for it. */
-void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how, const fp_ticket *taken)
+bool fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how, const fp_ticket *taken)
 {
     fp_mutex_lock(&sleep->lock);
     bool was_called = !sleeper->is_listed;
@@ -205,9 +205,8 @@ void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how, cons
     }
     fp_mutex_unlock(&sleep->lock);
     if (!was_called)
-        return;
+        return true;
     if (how == FP_WAITED_IN_VAIN || (how == FP_WAITED_AND_TOOK && taken->loop == called_for.loop))
-        call_searcher(sleep); /* (Z2) */
-    else
-        call_for(sleep, fp_sleep_glance(sleep), &called_for); /* (Z3); by the lock, no older than the post */
+        return call_searcher(sleep); /* (Z2) */
+    return call_for(sleep, fp_sleep_glance(sleep), &called_for); /* (Z3); by the lock, no older than the post */
 }

@@ -68,14 +68,14 @@ static fp_sleep sleepers;
 static fp_sleeper sleeper_of[N_THREADS];
 static fp_deque deques[N_THREADS];
 static fp_parker pause_of[N_THREADS];
-static int n_served, n_wanted, n_at_work;
+static int n_served, n_wanted, n_at_work, n_to_start;
 static bool meets;
 
 static void post(int self, size_t number)
 {
     fp_ticket ticket = {NULL, number + 100, number};
     CHECK(fp_deque_push_owner(&deques[self], &ticket));
-    fp_sleep_post(&sleepers, &ticket);
+    n_to_start += !fp_sleep_post(&sleepers, &ticket);
 }
 
 static bool find(const fp_wish *wish, fp_ticket *ticket)
@@ -145,7 +145,7 @@ static void sleep_set_up(void)
         fp_parker_init(&pause_of[i]);
         fp_deque_init(&deques[i]);
     }
-    n_served = n_at_work = 0;
+    n_served = n_at_work = n_to_start = 0;
     n_wanted = 2;
     meets = false;
     fp_sleep_search(&sleepers);
@@ -194,7 +194,7 @@ static void wait_and_leave(int self)
     fp_sleep_wait_begin(&sleepers, &sleeper_of[self], &wish);
     while (!has_ended)
         fp_park(&sleeper_of[self].parker, -1);
-    fp_sleep_wait_end(&sleepers, &sleeper_of[self], FP_WAITED_ENOUGH, NULL);
+    n_to_start += !fp_sleep_wait_end(&sleepers, &sleeper_of[self], FP_WAITED_ENOUGH, NULL);
 }
 
 static void waiting_set_up(void)
@@ -215,6 +215,26 @@ static void waiting_finish(void)
     CHECK_EQ(counts.n_tickets, 0);
     CHECK_EQ(counts.n_waiting, 0);
     CHECK_EQ(counts.n_asleep, 1);
+}
+
+static void do_nothing(int self)
+{
+    (void)self;
+}
+
+/* Nobody sleeps either: whoever finds so last must start a thread. */
+static void nobody_set_up(void)
+{
+    waiting_set_up();
+    fp_sleep_init(&sleepers);
+    bodies[2] = do_nothing;
+}
+
+static void nobody_finish(void)
+{
+    all_are_over();
+    CHECK_EQ(fp_sleep_glance(&sleepers).n_tickets, 1);
+    CHECK_EQ(n_to_start, 1);
 }
 
 /* ------------------------------------------ program: one who waits is called, when he has just taken another ticket */
@@ -310,6 +330,7 @@ int main(int argc, char **argv)
     explore("two tickets that meet", 2, meeting_set_up, sleep_finish);
     explore("a ticket taken back", 2, withdrawing_set_up, sleep_finish);
     explore("a call passed on", 3, waiting_set_up, waiting_finish);
+    explore("a call passed on to nobody", 3, nobody_set_up, nobody_finish);
     explore("a call after a take, one asleep", 2, late_call_set_up, late_call_finish);
     explore("a call after a take, two waiting", 2, late_call_of_two_set_up, late_call_of_two_finish);
     return 0;
