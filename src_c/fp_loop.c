@@ -425,7 +425,8 @@ static void park(struct part *part, const fp_wish *wish)
     fp_ticket ticket;
     fp_sleep_wait_begin(&loop->pool->sleep, &loop->place->sleeper, wish);
     fp_waited how = look_and_park(loop, wish, &ticket);
-    fp_sleep_wait_end(&loop->pool->sleep, &loop->place->sleeper, how);
+    if (!fp_sleep_wait_end(&loop->pool->sleep, &loop->place->sleeper, how, &ticket))
+        fp_pool_start_worker(loop->pool); /* whoever called us has not */
     if (how == FP_WAITED_AND_TOOK)
         fp_loop_help(ticket.loop, loop->place);
     part->now_ns = fp_os_clock_ns();

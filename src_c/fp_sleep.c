@@ -102,14 +102,20 @@ static bool call_waiting(fp_sleep *sleep, const fp_ticket *ticket)
     return true;
 }
 
-bool fp_sleep_post(fp_sleep *sleep, const fp_ticket *ticket)
+/* Calls whoever could take the ticket, if there are more tickets than searchers. False: nobody is there. */
+static bool call_for(fp_sleep *sleep, fp_sleep_counts now, const fp_ticket *ticket)
 {
-    fp_sleep_counts now = count(sleep, TICKET); /* (Z1) pairs with (Z5) and (Z6): they see the ticket, or we see them */
     if (have_searchers(now))
         return true;
     if (now.n_waiting > 0 && ticket->depth > 0 && call_waiting(sleep, ticket))
         return true;
     return call_searcher(sleep);
+}
+
+bool fp_sleep_post(fp_sleep *sleep, const fp_ticket *ticket)
+{
+    fp_sleep_counts now = count(sleep, TICKET); /* (Z1) pairs with (Z5) and (Z6): they see the ticket, or we see them */
+    return call_for(sleep, now, ticket);
 }
 
 void fp_sleep_withdraw(fp_sleep *sleep)
@@ -185,8 +191,10 @@ void fp_sleep_wait_begin(fp_sleep *sleep, fp_sleeper *sleeper, const fp_wish *wi
     fp_mutex_unlock(&sleep->lock);
 }
 
-/* Who looked in vain calls no other waiting thread: two of them would hand a call for a ticket that is gone to and fro. */
-void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how)
+/* Who looked in vain calls no other waiting thread: two of them would hand a call for a ticket that is gone to and fro.
+ * Nor does who took a ticket of the loop that called: it will invite for that loop itself. But each compares the counts: a
+ * ticket taken before the call came does not pay for it. */
+bool fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how, const fp_ticket *taken)
 {
     fp_mutex_lock(&sleep->lock);
     bool was_called = !sleeper->is_listed;
@@ -196,7 +204,9 @@ void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how)
         count(sleep, -WAITING);
     }
     fp_mutex_unlock(&sleep->lock);
-    if (!was_called || how == FP_WAITED_AND_TOOK || (how == FP_WAITED_ENOUGH && call_waiting(sleep, &called_for)))
-        return;
-    call_searcher(sleep); /* (Z2) */
+    if (!was_called)
+        return true;
+    if (how == FP_WAITED_IN_VAIN || (how == FP_WAITED_AND_TOOK && taken->loop == called_for.loop))
+        return call_searcher(sleep); /* (Z2) */
+    return call_for(sleep, fp_sleep_glance(sleep), &called_for); /* (Z3); by the lock, no older than the post */
 }

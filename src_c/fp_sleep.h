@@ -70,8 +70,9 @@ typedef enum fp_waited {
 
 /* A thread at the end of its loop will wait: between these it looks for what it waits for, and for tickets that suit
  * `wish`, then parks on sleeper->parker, and looks again. It does not help in between, for in there it may wait too.
- * A call that it got and did not follow is passed on. */
+ * A call that it got and did not follow is passed on; it followed if what it has `taken` is of the loop that called.
+ * False: as fp_sleep_post. */
 void fp_sleep_wait_begin(fp_sleep *sleep, fp_sleeper *sleeper, const fp_wish *wish);
-void fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how);
+bool fp_sleep_wait_end(fp_sleep *sleep, fp_sleeper *sleeper, fp_waited how, const fp_ticket *taken);
 
 #endif

@@ -150,8 +150,26 @@ POOL_EXPLORER_FINDS = [
     Bug(
         "who waits keeps a call that it has no use for",
         "fp_sleep.c",
-        "    call_searcher(sleep); /* (Z2) */",
-        "",
+        "    if (!was_called)\n        return true;",
+        "    if (!was_called || how == FP_WAITED_ENOUGH)\n        return true;",
+    ),
+    Bug(
+        "a ticket taken before a call is thought to pay for it",
+        "fp_sleep.c",
+        "    if (!was_called)\n        return true;",
+        "    if (!was_called || how == FP_WAITED_AND_TOOK)\n        return true;",
+    ),
+    Bug(
+        "who took a ticket of another loop calls only who sleeps",
+        "fp_sleep.c",
+        "taken->loop == called_for.loop",
+        "(taken->loop == called_for.loop || true)",
+    ),
+    Bug(
+        "who passes a call on does not say that nobody was there",
+        "fp_sleep.c",
+        "return call_for(sleep, fp_sleep_glance(sleep), &called_for);",
+        "return call_for(sleep, fp_sleep_glance(sleep), &called_for) || true;",
     ),
     Bug(
         "a worker is counted as asleep before it is listed",

@@ -68,21 +68,25 @@ static fp_sleep sleepers;
 static fp_sleeper sleeper_of[N_THREADS];
 static fp_deque deques[N_THREADS];
 static fp_parker pause_of[N_THREADS];
-static int n_served, n_wanted, n_at_work;
+static int n_served, n_wanted, n_at_work, n_to_start;
 static bool meets;
 
 static void post(int self, size_t number)
 {
     fp_ticket ticket = {NULL, number + 100, number};
     CHECK(fp_deque_push_owner(&deques[self], &ticket));
-    fp_sleep_post(&sleepers, &ticket);
+    n_to_start += !fp_sleep_post(&sleepers, &ticket);
 }
 
-static bool find(fp_ticket *ticket)
+static bool find(const fp_wish *wish, fp_ticket *ticket)
 {
-    for (int i = 0; i < N_THREADS; i++)
-        if (fp_deque_steal_thief(&deques[i], &any, ticket) == FP_THEFT_TAKEN)
+    for (int i = 0; i < N_THREADS; i++) {
+        fp_theft theft = FP_THEFT_LOST;
+        while (theft == FP_THEFT_LOST) /* there may be another ticket */
+            theft = fp_deque_steal_thief(&deques[i], wish, ticket);
+        if (theft == FP_THEFT_TAKEN)
             return true;
+    }
     return false;
 }
 
@@ -103,7 +107,7 @@ static void work(int self)
 {
     for (;;) {
         fp_ticket ticket;
-        if (find(&ticket)) {
+        if (find(&any, &ticket)) {
             fp_sleep_take(&sleepers);
             serve(self);
             fp_sleep_search(&sleepers);
@@ -141,7 +145,7 @@ static void sleep_set_up(void)
         fp_parker_init(&pause_of[i]);
         fp_deque_init(&deques[i]);
     }
-    n_served = n_at_work = 0;
+    n_served = n_at_work = n_to_start = 0;
     n_wanted = 2;
     meets = false;
     fp_sleep_search(&sleepers);
@@ -190,7 +194,7 @@ static void wait_and_leave(int self)
     fp_sleep_wait_begin(&sleepers, &sleeper_of[self], &wish);
     while (!has_ended)
         fp_park(&sleeper_of[self].parker, -1);
-    fp_sleep_wait_end(&sleepers, &sleeper_of[self], FP_WAITED_ENOUGH);
+    n_to_start += !fp_sleep_wait_end(&sleepers, &sleeper_of[self], FP_WAITED_ENOUGH, NULL);
 }
 
 static void waiting_set_up(void)
@@ -213,6 +217,111 @@ static void waiting_finish(void)
     CHECK_EQ(counts.n_asleep, 1);
 }
 
+static void do_nothing(int self)
+{
+    (void)self;
+}
+
+/* Nobody sleeps either: whoever finds so last must start a thread. */
+static void nobody_set_up(void)
+{
+    waiting_set_up();
+    fp_sleep_init(&sleepers);
+    bodies[2] = do_nothing;
+}
+
+static void nobody_finish(void)
+{
+    all_are_over();
+    CHECK_EQ(fp_sleep_glance(&sleepers).n_tickets, 1);
+    CHECK_EQ(n_to_start, 1);
+}
+
+/* ------------------------------------------ program: one who waits is called, when he has just taken another ticket */
+
+static char loops[3];
+
+static void post_inner(int self, int number)
+{
+    fp_ticket ticket = {(struct fp_loop *)&loops[number], 101, 1};
+    CHECK(fp_deque_push_owner(&deques[self], &ticket));
+    fp_sleep_post(&sleepers, &ticket);
+}
+
+static void post_two_inner(int self)
+{
+    post_inner(self, 1);
+    post_inner(self, 2);
+}
+
+static bool take_inner(const fp_wish *wish, fp_ticket *ticket)
+{
+    if (!find(wish, ticket))
+        return false;
+    fp_sleep_withdraw(&sleepers);
+    return true;
+}
+
+/* As fp_loop.c waits. The call may come between taking a ticket and leaving the list: the ticket that it is for must
+ * find somebody else then, since the two meet. */
+static void wait_and_help(int self)
+{
+    fp_wish wish = {(struct fp_loop *)&loops[0], 101, 0};
+    while (n_served < n_wanted) {
+        fp_ticket ticket;
+        fp_sleep_wait_begin(&sleepers, &sleeper_of[self], &wish);
+        bool has_taken = take_inner(&wish, &ticket);
+        if (!has_taken) {
+            fp_park(&sleeper_of[self].parker, -1);
+            has_taken = take_inner(&wish, &ticket);
+        }
+        fp_waited how = has_taken ? FP_WAITED_AND_TOOK : FP_WAITED_IN_VAIN;
+        fp_sleep_wait_end(&sleepers, &sleeper_of[self], how, &ticket);
+        if (has_taken)
+            serve(self);
+    }
+}
+
+static void late_call_set_up(void)
+{
+    meeting_set_up();
+    fp_sleep_init(&sleepers);
+    fp_sleep_search(&sleepers);
+    bodies[0] = post_two_inner;
+    bodies[1] = wait_and_help;
+}
+
+static void late_call_finish(void)
+{
+    fp_sleep_counts counts = fp_sleep_glance(&sleepers);
+    CHECK_EQ(n_served, n_wanted);
+    CHECK_EQ(counts.n_tickets, 0);
+    CHECK_EQ(counts.n_waiting, 0);
+    CHECK_EQ(counts.n_asleep, 1);
+}
+
+static void post_one_inner(int self)
+{
+    post_inner(self, 2);
+}
+
+/* The other waits too, and nobody sleeps. */
+static void late_call_of_two_set_up(void)
+{
+    meeting_set_up();
+    fp_sleep_init(&sleepers);
+    post_inner(0, 1);
+    bodies[0] = post_one_inner;
+    bodies[1] = bodies[2] = wait_and_help;
+}
+
+static void late_call_of_two_finish(void)
+{
+    CHECK_EQ(n_served, n_wanted);
+    all_are_over();
+    CHECK_EQ(fp_sleep_glance(&sleepers).n_tickets, 0);
+}
+
 int main(int argc, char **argv)
 {
     test_start(argc, argv, (struct options){0});
@@ -221,5 +330,8 @@ int main(int argc, char **argv)
     explore("two tickets that meet", 2, meeting_set_up, sleep_finish);
     explore("a ticket taken back", 2, withdrawing_set_up, sleep_finish);
     explore("a call passed on", 3, waiting_set_up, waiting_finish);
+    explore("a call passed on to nobody", 3, nobody_set_up, nobody_finish);
+    explore("a call after a take, one asleep", 2, late_call_set_up, late_call_finish);
+    explore("a call after a take, two waiting", 2, late_call_of_two_set_up, late_call_of_two_finish);
     return 0;
 }

@@ -507,10 +507,10 @@ static void a_call_in_vain_ends_there(void)
     CHECK_EQ(fp_sleep_glance(&sleep).n_waiting, 1);
     fp_sleep_withdraw(&sleep);
     CHECK_EQ(fp_park(&waiting[1].parker, 0), FP_PARKED_PERMIT);
-    fp_sleep_wait_end(&sleep, &waiting[1], FP_WAITED_IN_VAIN);
+    fp_sleep_wait_end(&sleep, &waiting[1], FP_WAITED_IN_VAIN, NULL);
     CHECK_EQ(fp_sleep_glance(&sleep).n_waiting, 1);
     CHECK_EQ(fp_park(&waiting[0].parker, 0), FP_PARKED_TIMEOUT);
-    fp_sleep_wait_end(&sleep, &waiting[0], FP_WAITED_ENOUGH);
+    fp_sleep_wait_end(&sleep, &waiting[0], FP_WAITED_ENOUGH, NULL);
     CHECK_EQ(fp_sleep_glance(&sleep).n_waiting, 0);
 }
 
