@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -267,6 +268,82 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text():
     with pytest.raises(RemoteTaskError, match="Unmakeable: 0") as caught:
         parallel(batch_size=1)([delayed(raise_unmakeable)(0), delayed(identity)(1)])
     assert "raise_unmakeable" in str(caught.value.__cause__)
+    assert_usable()
+
+
+class Mute(ValueError):
+    def __str__(self):
+        return None  # noqa: PLE0307 -- what goes wrong
+
+
+class Noted(ValueError):
+    @property
+    def __notes__(self):
+        raise KeyError("no notes")
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    pass
+
+
+def with_notes(notes):
+    error = ValueError("the error")
+    error.__notes__ = notes
+    return error
+
+
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError("not even text")
+
+
+HOSTILE = {
+    "no text": (Mute, Mute),
+    "no notes": (Noted, Noted),
+    "notes that are none": (partial(with_notes, 3), ValueError),
+    "a note that is no text": (partial(with_notes, [Unspeakable()]), ValueError),
+    "frozen": (Frozen, Frozen),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_an_exception_that_can_hardly_be_described_arrives(case):
+    make, expected = HOSTILE[case]
+
+    def fail():
+        raise make()
+
+    parallel(batch_size=1)(delayed(identity)(i) for i in range(2))
+    with pytest.raises(expected) as caught:
+        parallel(batch_size=1)([delayed(fail)()])
+    assert type(caught.value) is expected
+    assert "in fail" in str(caught.value.__cause__)
+    assert_usable()
+
+
+class Proxy:
+    """Stands for something that is not there, and says so to whoever looks."""
+
+    def __init__(self):
+        vars(self)["lock"] = threading.Lock()
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
+class Unbound(Proxy):
+    @property
+    def __class__(self):
+        raise RuntimeError("unbound")
+
+
+@pytest.mark.parametrize("kind", [Proxy, Unbound])
+def test_what_refuses_to_be_looked_at_cannot_be_sent_for_a_plain_reason(kind):
+    with pytest.raises(TaskPicklingError, match="result"):
+        parallel()([delayed(kind)()])
+    with pytest.raises(TaskPicklingError, match=r"args\[0\]"):
+        parallel()([delayed(identity)(kind())])
     assert_usable()
 
 
