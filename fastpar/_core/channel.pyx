@@ -215,9 +215,7 @@ cdef class Channel:
                 PyErr_CheckSignals()
             elif errno == EAGAIN:
                 return -1
-            elif errno == ECONNRESET:
-                return 0
-            else:
+            elif errno != ECONNRESET:  # said once, of an end that had unread messages; what it had sent comes after it
                 raise OSError(errno, os.strerror(errno))
         rights = CMSG_FIRSTHDR(&message)
         if rights != NULL and rights.cmsg_type == SCM_RIGHTS:
