@@ -184,7 +184,7 @@ class Worker:
         number = numbers[0]
         if self._is_full():
             self._is_replaced = status != protocol.MORE
-            status += protocol.FULL << 3
+            status |= protocol.FULL
         self.scribe.flush()
         header = (*numbers, status, parcel.is_packed)
         self.board.show(number, IDLE)
