@@ -1,6 +1,7 @@
 """The crash table: whatever a task does to its worker, at any stage, the caller hears of it, and the pool goes on."""
 
 import ctypes
+import errno
 import itertools
 import os
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from fastpar import Parallel, delayed
+from fastpar.engines.processes import worker
 from fastpar.errors import RemoteTaskError, TaskPicklingError, TerminatedWorkerError
 
 N = 20
@@ -99,8 +101,6 @@ def bomb_if(i, act, home):
 
 def send_if(i, act, n_bytes):
     """A result that is in its segment when the act comes, and has not been sent."""
-    from fastpar.engines.processes import worker
-
     if i != CULPRIT:
         return i
     pack = worker.pack
@@ -391,6 +391,49 @@ def test_results_that_cannot_be_made_here():
 
 def raise_here(nursery):
     raise RuntimeError("not in this process")
+
+
+class DeadEnd:
+    """In place of a worker's channel: what happens in the send of the results."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def send(self, *args, **options):
+        self.act()
+
+
+def refuse_to_send():
+    raise OSError(errno.ETOOMANYREFS, "too many descriptors are on their way")
+
+
+def send_to_a_dead_end(act, file):
+    with open(file, "a") as each:
+        each.write("ran\n")
+    frame = sys._getframe()
+    while not isinstance(frame.f_locals.get("self"), worker.Worker):
+        frame = frame.f_back
+    frame.f_locals["self"].channel = DeadEnd(act)
+
+
+@pytest.mark.parametrize(("act", "exitcode"), [(be_killed, -signal.SIGKILL), (refuse_to_send, 1)])
+def test_a_worker_that_dies_while_it_sends_has_run_its_task(act, exitcode, tmp_path):
+    file = tmp_path / "runs"
+    with pytest.raises(TerminatedWorkerError) as caught:
+        parallel(batch_size=1)([delayed(send_to_a_dead_end)(act, file)])
+    assert caught.value.exitcode == exitcode
+    assert file.read_text() == "ran\n"
+    assert_usable()
+
+
+def test_a_batch_whose_worker_dies_while_it_sends_is_tried_task_by_task(tmp_path):
+    file = tmp_path / "runs"
+    tasks = [delayed(identity)(0), delayed(send_to_a_dead_end)(be_killed, file), delayed(identity)(2)]
+    with pytest.raises(TerminatedWorkerError) as caught:
+        parallel(batch_size=3)(tasks)
+    assert any("in task 1 of" in note for note in caught.value.__notes__)
+    assert file.read_text() == "ran\n" * 2
+    assert_usable()
 
 
 def test_more_deaths_than_workers():
