@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fastpar import Parallel, delayed
-from fastpar.engines.processes import worker
+from fastpar.engines.processes import protocol, worker
 from fastpar.errors import RemoteTaskError, TaskPicklingError, TerminatedWorkerError
 
 N = 20
@@ -407,13 +407,18 @@ def refuse_to_send():
     raise OSError(errno.ETOOMANYREFS, "too many descriptors are on their way")
 
 
-def send_to_a_dead_end(act, file):
-    with open(file, "a") as each:
-        each.write("ran\n")
+def this_worker():
+    """In a task: what runs it."""
     frame = sys._getframe()
     while not isinstance(frame.f_locals.get("self"), worker.Worker):
         frame = frame.f_back
-    frame.f_locals["self"].channel = DeadEnd(act)
+    return frame.f_locals["self"]
+
+
+def send_to_a_dead_end(act, file):
+    with open(file, "a") as each:
+        each.write("ran\n")
+    this_worker().channel = DeadEnd(act)
 
 
 @pytest.mark.parametrize(("act", "exitcode"), [(be_killed, -signal.SIGKILL), (refuse_to_send, 1)])
@@ -433,6 +438,50 @@ def test_a_batch_whose_worker_dies_while_it_sends_is_tried_task_by_task(tmp_path
         parallel(batch_size=3)(tasks)
     assert any("in task 1 of" in note for note in caught.value.__notes__)
     assert file.read_text() == "ran\n" * 2
+    assert_usable()
+
+
+def die_with_a_full_socket(folder, *, has_heir):
+    if has_heir:
+        pid = os.fork()
+        if pid == 0:  # it holds the socket, too
+            while True:
+                signal.pause()
+        (folder / "heir").write_text(str(pid))
+    while this_worker().channel.send(protocol.HELLO, (os.getpid(),), bytes(30_000), may_wait=False):
+        pass
+    (folder / "pid").write_text(f"{os.getpid()} ")
+    be_killed()
+
+
+def is_gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_until(condition):
+    while not condition():  # the hang guard ends it
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("has_heir", [False, True])
+def test_how_a_worker_died_is_told_when_there_is_room(has_heir, tmp_path):
+    task = delayed(die_with_a_full_socket)(tmp_path, has_heir=has_heir)
+    results = parallel(return_as="generator", batch_size=1, timeout=20)([task])
+    pid = tmp_path / "pid"
+    try:
+        wait_until(lambda: pid.exists() and pid.read_text().endswith(" "))
+        wait_until(lambda: is_gone(int(pid.read_text())))  # the nursery has found no room for its word
+        assert_usable()  # and does not wait for it
+        with pytest.raises(TerminatedWorkerError) as caught:
+            next(results)
+    finally:
+        if has_heir:
+            os.kill(int((tmp_path / "heir").read_text()), signal.SIGKILL)
+    assert caught.value.exitcode == -signal.SIGKILL
     assert_usable()
 
 
