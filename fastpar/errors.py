@@ -128,10 +128,24 @@ def plain_task(
 
 def add_note(error: BaseException, note: str) -> None:
     """What ``error.add_note`` does; Python 3.10 has no such method, but its tools read the attribute."""
-    with suppress(Exception):  # a class of the user's that refuses: its error matters more than our note
+    with suppress(Exception):  # notes that are no list are not ours
         notes = getattr(error, "__notes__", None) or []
         notes.append(note)
-        error.__notes__ = notes  # type: ignore[attr-defined]
+        set_attribute(error, "__notes__", notes)
+
+
+def set_attribute(error: BaseException, name: str, value: object) -> None:
+    """Set an attribute of a user's exception, also where its class forbids it, as a frozen dataclass does."""
+    with suppress(Exception):  # a property is in the way: the error matters more than what we have to add
+        BaseException.__setattr__(error, name, value)
+
+
+def text_of(error: BaseException) -> str:
+    """What ``str(error)`` gives, whatever the class of a user's exception does instead."""
+    try:
+        return str.__str__(str(error))  # of a subclass of str, which need not be picklable, the text alone
+    except Exception:  # noqa: BLE001 -- whatever the user's class raises
+        return "(its text cannot be had)"
 
 
 def finished_results(error: BaseException) -> dict[int, Any]:
@@ -165,8 +179,7 @@ def finished_results(error: BaseException) -> dict[int, Any]:
 
 def keep_results(error: BaseException, results: dict[int, Any]) -> None:
     """Have `finished_results` find them."""
-    with suppress(Exception):  # a class of the user's that refuses: its error matters more
-        BaseException.__setattr__(error, _KEPT, _Kept(results))
+    set_attribute(error, _KEPT, _Kept(results))
 
 
 class _Kept:
@@ -187,16 +200,25 @@ def describe_call(function: object, args: tuple[object, ...], kwargs: dict[str, 
 
     brief = reprlib.Repr()
     brief.maxother = brief.maxstring = 80
-    name = getattr(function, "__qualname__", None) or brief.repr(function)
     shown = [_one_line(brief, value) for value in args[:8]]
     shown += [f"{key}={_one_line(brief, value)}" for key, value in list(kwargs.items())[:8]]
     if len(args) > 8 or len(kwargs) > 8:
         shown.append("...")
-    return f"{name}({', '.join(shown)})"
+    return f"{_name_of(function) or _one_line(brief, function)}({', '.join(shown)})"
+
+
+def _name_of(function: object) -> object:
+    try:
+        return getattr(function, "__qualname__", None)
+    except Exception:  # noqa: BLE001 -- whatever a __getattr__ of the user's raises
+        return None
 
 
 def _one_line(brief: reprlib.Repr, value: object) -> str:
-    return " ".join(brief.repr(value).split())
+    try:
+        return " ".join(brief.repr(value).split())
+    except Exception:  # noqa: BLE001 -- what stands for another object, and refuses even to say its class
+        return f"<{type(value).__name__}>"
 
 
 def user_traceback(error: BaseException) -> TracebackType | None:

@@ -43,7 +43,7 @@ typedef struct fp_board {
 enum fp_place {
     FP_PLACE_IDLE = -1,      /* between batches */
     FP_PLACE_UNPACKING = -2, /* reading the tasks of a batch */
-    FP_PLACE_PACKING = -3,   /* making a message of the results */
+    FP_PLACE_PACKING = -3,   /* making a message of the results, and sending it */
 };
 
 static inline void fp_segment_hold(fp_segment_head *head)

@@ -70,6 +70,9 @@ cdef enum:
     MAX_POLL_MS = 1 << 30
     WATCH_NS = 100_000      # twice what it takes to wake a sleeping thread where that means to wake its CPU, too
 
+#: How long the kernel may have no memory for a message of somebody who waits: nothing tells when it has some again.
+cdef int64_t SHORTAGE_NS = 1_000_000_000
+
 #: Room in the socket: messages on their way before a sender has to wait.
 cdef int SOCKET_BYTES = 1 << 20
 
@@ -103,12 +106,14 @@ cdef class Channel:
             os.close(fd)
 
     cpdef bint send(self, kind, numbers=(), bytes body=b"", fds=(), bint may_wait=False) except -1:
-        """Send a message. False: the socket is full, try again when it is writable.
+        """Send a message. False, unless it may wait: the socket is full, try again when it is writable.
 
         Raises
         ------
         ConnectionError
             If nobody is at the other end any more.
+        OSError
+            If it cannot be sent: it may wait, and the kernel has had no memory for it for a second, ...
         """
         cdef Header header
         cdef int[MAX_FDS_] c_fds
@@ -130,6 +135,7 @@ cdef class Channel:
         cdef char[CONTROL_BYTES] control
         cdef cmsghdr *rights
         cdef Py_ssize_t sent
+        cdef int64_t deadline = 0
         parts[0].iov_base = header
         parts[0].iov_len = sizeof(Header)
         parts[1].iov_base = <void *>body
@@ -153,8 +159,13 @@ cdef class Channel:
                 return True
             if errno == EINTR:
                 PyErr_CheckSignals()
-            elif errno == EAGAIN or errno == ENOBUFS:
+            elif errno == EAGAIN or (errno == ENOBUFS and not may_wait):
                 return False
+            elif errno == ENOBUFS and (deadline == 0 or <int64_t>fp_os_clock_ns() < deadline):
+                deadline = deadline or fp_os_clock_ns() + SHORTAGE_NS
+                with nogil:
+                    fp_os_yield()
+                PyErr_CheckSignals()
             elif errno == EPIPE or errno == ECONNRESET:
                 raise ConnectionResetError("the other end of the channel is closed")
             else:
@@ -215,9 +226,7 @@ cdef class Channel:
                 PyErr_CheckSignals()
             elif errno == EAGAIN:
                 return -1
-            elif errno == ECONNRESET:
-                return 0
-            else:
+            elif errno != ECONNRESET:  # said once, of an end that had unread messages; what it had sent comes after it
                 raise OSError(errno, os.strerror(errno))
         rights = CMSG_FIRSTHDR(&message)
         if rights != NULL and rights.cmsg_type == SCM_RIGHTS:

@@ -126,8 +126,8 @@ cdef class Exchange:
         self.peers = []
         self.poller = Poller()
 
-    cpdef attend(self, int64_t timeout_ns):
-        """Wait for messages, and act on them."""
+    cpdef bint attend(self, int64_t timeout_ns) except -1:
+        """Wait for messages, and act on one of each worker; False if none came."""
         cdef list peers = self.peers.copy()  # some may go, or come, meanwhile
         cdef Py_ssize_t i, n = PyList_GET_SIZE(peers), n_busy = 0
         cdef Peer peer
@@ -140,13 +140,14 @@ cdef class Exchange:
         if n_busy < self.n_cpus and timeout_ns != 0:  # a CPU would fall asleep, and waking it may outlast a short batch
             n_ready = self.poller.watch_out(n)
         if n_ready == 0 and self.poller.wait(n, timeout_ns) == 0:
-            return
+            return False
         for i in range(n):
             peer = <Peer>PyList_GET_ITEM(peers, i)
             if self.poller.is_ready(i):
                 peer.flush()
                 if peer.channel.fd >= 0:
                     self._listen(peer)
+        return True
 
     cdef int _listen(self, Peer peer) except -1:
         """Act on one message: if there are more, the next wait ends at once."""

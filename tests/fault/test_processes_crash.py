@@ -1,6 +1,7 @@
 """The crash table: whatever a task does to its worker, at any stage, the caller hears of it, and the pool goes on."""
 
 import ctypes
+import errno
 import itertools
 import os
 import signal
@@ -8,12 +9,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pytest
 
 from fastpar import Parallel, delayed
+from fastpar.engines.processes import protocol, worker
 from fastpar.errors import RemoteTaskError, TaskPicklingError, TerminatedWorkerError
 
 N = 20
@@ -98,8 +101,6 @@ def bomb_if(i, act, home):
 
 def send_if(i, act, n_bytes):
     """A result that is in its segment when the act comes, and has not been sent."""
-    from fastpar.engines.processes import worker
-
     if i != CULPRIT:
         return i
     pack = worker.pack
@@ -270,6 +271,82 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text():
     assert_usable()
 
 
+class Mute(ValueError):
+    def __str__(self):
+        return None  # noqa: PLE0307 -- what goes wrong
+
+
+class Noted(ValueError):
+    @property
+    def __notes__(self):
+        raise KeyError("no notes")
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    pass
+
+
+def with_notes(notes):
+    error = ValueError("the error")
+    error.__notes__ = notes
+    return error
+
+
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError("not even text")
+
+
+HOSTILE = {
+    "no text": (Mute, Mute),
+    "no notes": (Noted, Noted),
+    "notes that are none": (partial(with_notes, 3), ValueError),
+    "a note that is no text": (partial(with_notes, [Unspeakable()]), ValueError),
+    "frozen": (Frozen, Frozen),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_an_exception_that_can_hardly_be_described_arrives(case):
+    make, expected = HOSTILE[case]
+
+    def fail():
+        raise make()
+
+    parallel(batch_size=1)(delayed(identity)(i) for i in range(2))
+    with pytest.raises(expected) as caught:
+        parallel(batch_size=1)([delayed(fail)()])
+    assert type(caught.value) is expected
+    assert "in fail" in str(caught.value.__cause__)
+    assert_usable()
+
+
+class Proxy:
+    """Stands for something that is not there, and says so to whoever looks."""
+
+    def __init__(self):
+        vars(self)["lock"] = threading.Lock()
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
+class Unbound(Proxy):
+    @property
+    def __class__(self):
+        raise RuntimeError("unbound")
+
+
+@pytest.mark.parametrize("kind", [Proxy, Unbound])
+def test_what_refuses_to_be_looked_at_cannot_be_sent_for_a_plain_reason(kind):
+    with pytest.raises(TaskPicklingError, match="result"):
+        parallel()([delayed(kind)()])
+    with pytest.raises(TaskPicklingError, match=r"args\[0\]"):
+        parallel()([delayed(identity)(kind())])
+    assert_usable()
+
+
 class Model:
     def __init__(self):
         self._lock = threading.Lock()
@@ -314,6 +391,98 @@ def test_results_that_cannot_be_made_here():
 
 def raise_here(nursery):
     raise RuntimeError("not in this process")
+
+
+class DeadEnd:
+    """In place of a worker's channel: what happens in the send of the results."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def send(self, *args, **options):
+        self.act()
+
+
+def refuse_to_send():
+    raise OSError(errno.ETOOMANYREFS, "too many descriptors are on their way")
+
+
+def this_worker():
+    """In a task: what runs it."""
+    frame = sys._getframe()
+    while not isinstance(frame.f_locals.get("self"), worker.Worker):
+        frame = frame.f_back
+    return frame.f_locals["self"]
+
+
+def send_to_a_dead_end(act, file):
+    with open(file, "a") as each:
+        each.write("ran\n")
+    this_worker().channel = DeadEnd(act)
+
+
+@pytest.mark.parametrize(("act", "exitcode"), [(be_killed, -signal.SIGKILL), (refuse_to_send, 1)])
+def test_a_worker_that_dies_while_it_sends_has_run_its_task(act, exitcode, tmp_path):
+    file = tmp_path / "runs"
+    with pytest.raises(TerminatedWorkerError) as caught:
+        parallel(batch_size=1)([delayed(send_to_a_dead_end)(act, file)])
+    assert caught.value.exitcode == exitcode
+    assert file.read_text() == "ran\n"
+    assert_usable()
+
+
+def test_a_batch_whose_worker_dies_while_it_sends_is_tried_task_by_task(tmp_path):
+    file = tmp_path / "runs"
+    tasks = [delayed(identity)(0), delayed(send_to_a_dead_end)(be_killed, file), delayed(identity)(2)]
+    with pytest.raises(TerminatedWorkerError) as caught:
+        parallel(batch_size=3)(tasks)
+    assert any("in task 1 of" in note for note in caught.value.__notes__)
+    assert file.read_text() == "ran\n" * 2
+    assert_usable()
+
+
+def die_with_a_full_socket(folder, *, has_heir):
+    if has_heir:
+        pid = os.fork()
+        if pid == 0:  # it holds the socket, too
+            while True:
+                signal.pause()
+        (folder / "heir").write_text(str(pid))
+    while this_worker().channel.send(protocol.HELLO, (os.getpid(),), bytes(30_000), may_wait=False):
+        pass
+    (folder / "pid").write_text(f"{os.getpid()} ")
+    be_killed()
+
+
+def is_gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_until(condition):
+    while not condition():  # the hang guard ends it
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("has_heir", [False, True])
+def test_how_a_worker_died_is_told_when_there_is_room(has_heir, tmp_path):
+    task = delayed(die_with_a_full_socket)(tmp_path, has_heir=has_heir)
+    results = parallel(return_as="generator", batch_size=1, timeout=20)([task])
+    pid = tmp_path / "pid"
+    try:
+        wait_until(lambda: pid.exists() and pid.read_text().endswith(" "))
+        wait_until(lambda: is_gone(int(pid.read_text())))  # the nursery has found no room for its word
+        assert_usable()  # and does not wait for it
+        with pytest.raises(TerminatedWorkerError) as caught:
+            next(results)
+    finally:
+        if has_heir:
+            os.kill(int((tmp_path / "heir").read_text()), signal.SIGKILL)
+    assert caught.value.exitcode == -signal.SIGKILL
+    assert_usable()
 
 
 def test_more_deaths_than_workers():

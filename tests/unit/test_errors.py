@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import threading
+from dataclasses import dataclass
 
 import pytest
 
@@ -17,6 +18,7 @@ from fastpar.errors import (
     add_task_note,
     describe_call,
     finished_results,
+    text_of,
     timeout_error,
     user_traceback,
 )
@@ -39,6 +41,10 @@ class Loud:
 class Lines:
     def __repr__(self):
         return "first\n  second\r\n\tthird"
+
+
+def refuse(self, *args):
+    raise KeyError("not bound")
 
 
 class TestDescribeCall:
@@ -92,6 +98,40 @@ class TestDescribeCall:
 
         assert "Wrong" in describe_call(function, (Wrong(),), {})
 
+    def test_what_refuses_to_be_looked_at_is_named_by_its_type(self):
+        class Proxy:
+            __class__ = property(refuse)
+            __getattr__ = __repr__ = refuse
+
+        assert describe_call(Proxy(), (Proxy(),), {}) == "<Proxy>(<Proxy>)"
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    pass
+
+
+class TestText:
+    def test_is_what_str_gives(self):
+        assert text_of(ValueError("the error")) == "the error"
+
+    def test_of_a_class_that_has_none(self):
+        class Mute(ValueError):
+            def __str__(self):
+                return None  # noqa: PLE0307 -- what goes wrong
+
+        assert text_of(Mute()) == "(its text cannot be had)"
+
+    def test_is_text_and_no_more(self):
+        class Text(str):
+            __slots__ = ()
+
+        class Lazy(ValueError):
+            def __str__(self):
+                return Text("the error")
+
+        assert type(text_of(Lazy())) is str
+
 
 class TestNote:
     def test_names_index_function_and_arguments(self):
@@ -144,6 +184,11 @@ class TestNote:
         for n_jobs in (1, 2):
             with pytest.raises(Stubborn, match="the error"):
                 Parallel(n_jobs=n_jobs, backend="threading")([delayed(fail)()])
+
+    def test_is_written_on_a_frozen_dataclass(self):
+        error = Frozen()
+        add_task_note(error, 7, (function, (), {}))
+        assert error.__notes__ == ["in task 7 of fastpar.Parallel: function()"]
 
     def test_notes_that_are_no_list_stay_as_they_are(self):
         def fail():

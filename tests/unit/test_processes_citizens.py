@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import logging
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from fastpar import Parallel, delayed, effective_n_jobs
 from fastpar.engines.active import get_active_backend
-from fastpar.engines.processes import notes
+from fastpar.engines.processes import notes, scribe
 
 
 def parallel(n_jobs=2, **options):
@@ -296,6 +297,44 @@ def test_long_text_and_streams_as_files(capsys):
 
     assert parallel()([delayed(write)()]) == [(False, True, "utf-8", 1)]
     assert capsys.readouterr().out == "x" * 1_000_000 + "ab"
+
+
+class Listener:
+    def __init__(self):
+        self.heard = []
+
+    def send(self, kind, text):
+        self.heard.append(text)
+
+
+def print_interrupted(n):
+    """What is heard of a line that is printed in two pieces, if a handler prints before line n of the tube's code.
+
+    None if there is no such line.
+    """
+    listener, lines = Listener(), iter(range(n + 1))
+    tube = scribe.Tube(listener, "stdout", None)
+
+    def interrupt(frame, event, arg):
+        if event == "line" and frame.f_code.co_filename == scribe.__file__ and next(lines, None) == n:
+            tube.write("inner\n")
+        return interrupt
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        tube.write("outer ")
+        tube.write("line\n")
+    finally:
+        sys.settrace(before)
+    return "".join(listener.heard) if next(lines, None) is None else None
+
+
+def test_who_prints_may_be_interrupted_by_who_prints():
+    """By a signal handler or a `__del__`."""
+    heard = list(itertools.takewhile(lambda text: text is not None, map(print_interrupted, itertools.count())))
+    assert len(heard) > 10
+    assert {text.replace("inner\n", "", 1) for text in heard} == {"outer line\n"}
 
 
 def test_a_stdout_that_cannot_be_written_fails_the_call():

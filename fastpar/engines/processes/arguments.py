@@ -15,7 +15,7 @@ import weakref
 from fastpar._core.segments import Segment
 from fastpar.arrays import adopt, key_of, mapped, shared_segment
 from fastpar.engines.processes.packing import OWN_BYTES, unpack
-from fastpar.errors import TaskPicklingError
+from fastpar.errors import TaskPicklingError, text_of
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def hint_for(error: BaseException) -> str | None:
     """What to say of an error that a write to a read-only argument may have raised."""
     if not isinstance(error, (ValueError, TypeError, BufferError)):
         return None
-    text = str(error).lower()
+    text = text_of(error).lower()
     if not any(word in text for word in ("read-only", "readonly", "writable", "writeable")):
         return None
     if not any(segment.mode == "r" for segment in received.values()):
@@ -193,7 +193,7 @@ def cannot_return(result: object, error: BaseException) -> TaskPicklingError:
     from fastpar.engines.processes.pickling import culprit
 
     path, reason = culprit(result, "result") or ("result", error)
-    return TaskPicklingError(f"{path} cannot be sent back from the worker: {type(reason).__name__}: {reason}")
+    return TaskPicklingError(f"{path} cannot be sent back from the worker: {type(reason).__name__}: {text_of(reason)}")
 
 
 # ------------------------------------------------------------------------------------------ in the parent

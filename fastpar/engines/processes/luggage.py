@@ -10,7 +10,7 @@ from fastpar.engines.processes.arguments import Arrays
 from fastpar.engines.processes.packing import OUT_OF_BAND_BYTES, Parcel, Stock, pack
 from fastpar.engines.processes.pickling import PROTOCOL, culprit, dumps
 from fastpar.engines.processes.repertoire import FUNCTIONS, Recalled, Repertoire
-from fastpar.errors import TaskPicklingError
+from fastpar.errors import TaskPicklingError, text_of
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def explain(task: tuple[Any, tuple[Any, ...], dict[str, Any]], reason: BaseExcep
         if found is not None:
             path, cause = found
             error = TaskPicklingError(
-                f"{path} cannot be sent to a worker process: {type(cause).__name__}: {cause}. "
+                f"{path} cannot be sent to a worker process: {type(cause).__name__}: {text_of(cause)}. "
                 "Make it where the task runs, or use backend='threading', whose tasks see the objects themselves"
             )
             error.__cause__ = cause

@@ -6,7 +6,8 @@ when asked, kills one when asked, tells the parent how a worker ended, and ends 
 gone.
 
 What it says of a worker it says on the worker's own channel, whose other end it keeps open: so the parent hears of a
-death after everything that the worker had sent, in order, even where a grandchild still holds the socket.
+death after everything that the worker had sent, in order, even where a grandchild still holds the socket. It never
+waits in a send, for others wait for it: what finds a socket full is sent when there is room.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import importlib
 import os
 import select
 import sys
-from contextlib import suppress
 
 from fastpar._core import labor
 from fastpar._core.channel import Channel
@@ -43,6 +43,7 @@ class Nursery:
     def __init__(self, control: Channel, parent_pid: int) -> None:
         self._control = control
         self._workers: dict[int, tuple[int, Channel]] = {}  # number of the worker: pid, and the worker's channel
+        self._untold: dict[int, tuple[Channel, tuple[int, ...]]] = {}  # by descriptor: ends that had no room
         self._wakeup, self._alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._alarm, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)
@@ -59,6 +60,9 @@ class Nursery:
             ready = {fd for fd, _ in self._poll.poll()}
             if self._wakeup in ready:
                 os.read(self._wakeup, 1 << 12)
+            for fd in ready & self._untold.keys():
+                self._poll.unregister(fd)
+                self._tell_end(*self._untold.pop(fd))
             self._reap()
             if self._parent in ready:
                 return
@@ -91,8 +95,7 @@ class Nursery:
         try:
             nursery_pid, pid = os.getpid(), os.fork()
         except OSError as error:
-            channel.send(protocol.DIED, (-1, error.errno or 0), may_wait=True)
-            channel.close()
+            self._tell_end(channel, (-1, error.errno or 0))
             os.close(fds[1])
             return
         if pid == 0:
@@ -112,7 +115,9 @@ class Nursery:
             for fd in (self._wakeup, self._alarm, self._parent):
                 if fd is not None:
                     os.close(fd)
-            for each in (self._control, *(other for _, other in self._workers.values())):
+            others = (other for _, other in self._workers.values())
+            untold = (other for other, _ in self._untold.values())
+            for each in (self._control, *others, *untold):
                 each.close()
             if spawns:
                 _exec_worker(channel, board_fd, number)
@@ -133,9 +138,19 @@ class Nursery:
             if done:
                 del self._workers[number]
                 code = os.waitstatus_to_exitcode(status)
-                with suppress(OSError):  # the parent does not want to know any more
-                    channel.send(protocol.DIED, (pid, code, usage.ru_maxrss * 1024), may_wait=False)
-                channel.close()
+                self._tell_end(channel, (pid, code, usage.ru_maxrss * 1024))
+
+    def _tell_end(self, channel: Channel, numbers: tuple[int, ...]) -> None:
+        """Say how a worker ended, now or when there is room, and let go of its channel."""
+        try:
+            is_told = channel.send(protocol.DIED, numbers)
+        except OSError:  # the parent does not want to know any more
+            is_told = True
+        if is_told:
+            channel.close()
+        else:
+            self._untold[channel.fd] = channel, numbers
+            self._poll.register(channel.fd, select.POLLOUT)
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -143,7 +143,7 @@ def culprit(value: object, name: str) -> tuple[str, BaseException] | None:
     while True:
         seen.add(id(value))
         kept.append(value)
-        for step, part in _parts(value):
+        for step, part in _known_parts(value):
             refusal = None if id(part) in seen else _refusal(part)
             if refusal is not None:
                 name, value, error = name + step, part, refusal
@@ -158,6 +158,13 @@ def _refusal(value: object) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001 -- whatever a __reduce__ raises
         return error
     return None
+
+
+def _known_parts(value: object) -> list[tuple[str, Any]]:
+    try:
+        return _parts(value)
+    except Exception:  # noqa: BLE001 -- whatever the user's class raises when looked at: the way ends here
+        return []
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:

@@ -30,4 +30,5 @@ MORE = 1  # the batch goes on
 RAISED = 2  # the next task raised; the body says what
 UNREADABLE = 3  # the tasks could not be unpickled; the body says why
 UNPREPARED = 4  # the settings could not be taken over, the initializer's error for one; the body says why
-FULL = 5  # added to another status: this worker would like to be replaced
+STATUS_MASK = 7  # where one of them stands
+FULL = 8  # set beside it: this worker would like to be replaced

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from _thread import allocate_lock
+from _thread import RLock
 from contextlib import suppress
 
 from fastpar._core.segments import IDLE
@@ -184,7 +184,7 @@ class Tube:
     def __init__(self, scribe: Scribe, name: str, original: Any) -> None:
         self._scribe = scribe
         self._original = original
-        self._lock = allocate_lock()
+        self._lock = RLock()  # a signal handler or a __del__ may print while this thread is in here
         self._pending: list[str] = []
         self._n_pending = 0
         self.name = name
@@ -211,9 +211,9 @@ class Tube:
     def flush(self) -> None:
         """Send what is there."""
         with self._lock:
-            text = "".join(self._pending)
-            self._pending.clear()
+            pending, self._pending = self._pending, []  # what is printed from here on is the next flush's
             self._n_pending = 0
+        text = "".join(pending)
         if text:
             self._scribe.send(self.name, text)
 

@@ -48,6 +48,9 @@ GRACE_NS = 10_000_000
 #: So many workers in a row that end before their first batch: something is wrong with all of them.
 MAX_FALSE_STARTS = 8
 
+#: So many messages of a worker are acted on before the source is read again.
+MAX_BEHIND = 100
+
 _calls = itertools.count(1)
 
 
@@ -104,7 +107,7 @@ class ProcessSession(Exchange):
             self.run.pull()
             self._bring_workers()
             if self.run.is_source_slow:
-                self._attend(0)  # what has come meanwhile
+                self._catch_up()
             while not self.run.wait(0):
                 left_ns = -1 if timeout_ns < 0 else deadline - monotonic_ns()
                 if left_ns <= 0 <= timeout_ns:
@@ -238,11 +241,21 @@ class ProcessSession(Exchange):
 
     # ---- answers
 
-    def _attend(self, timeout_ns: int) -> None:
-        """Wait for messages, and act on them."""
+    def _attend(self, timeout_ns: int) -> bool:
+        """Wait for messages, and act on one of each worker; False if none came."""
         if self._options.task_timeout_ns:
             timeout_ns = self._strike(timeout_ns)
-        self.attend(timeout_ns)
+        return self.attend(timeout_ns)
+
+    def _catch_up(self) -> None:
+        """Act on what came while the source was read.
+
+        Results may be behind other messages, and a time limit must not be thought to have passed for those that are
+        here. A worker that never stops talking does not keep us.
+        """
+        for _ in range(MAX_BEHIND):
+            if not self._attend(0):
+                return
 
     def hear(self, worker: Worker, kind: int, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         if kind == protocol.RESULTS:
@@ -269,7 +282,7 @@ class ProcessSession(Exchange):
         """Bring the results of a batch in."""
         _, _, total_ns, longest_ns, status, is_packed = numbers
         seat = worker.seats[0]
-        is_full, status = status >> 3, status & 7
+        is_full, status = status & protocol.FULL, status & protocol.STATUS_MASK
         content: Any = None
         unreadable: BaseException | None = None
         try:

@@ -186,11 +186,12 @@ class Worker:
         number = numbers[0]
         if self._is_full():
             self._is_replaced = status != protocol.MORE
-            status += protocol.FULL << 3
+            status |= protocol.FULL
         self.scribe.flush()
         header = (*numbers, status, parcel.is_packed)
-        self.board.show(number, IDLE)
         self.channel.send(protocol.RESULTS, header, parcel.body, parcel.fds, may_wait=True)
+        if status & protocol.STATUS_MASK != protocol.MORE:
+            self.board.show(number, IDLE)  # not earlier: a worker that dies in a send that waits has run these tasks
         arguments.returned.clear()
         for segment in parcel.own_segments:
             self._stock.give(segment)
