@@ -7,6 +7,9 @@ from fastpar._core.source cimport Source
 from fastpar._core.tasks cimport Batch
 
 
+cdef uint64_t n_forks  # how often this process was forked off; written in the child of a fork, where it is alone
+
+
 cdef enum Phase:
     FEEDING    # the source may hold more tasks
     DRAINING   # the source is exhausted; tasks are queued or running

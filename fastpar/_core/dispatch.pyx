@@ -93,7 +93,7 @@ cdef Py_ssize_t MANY = 16
 # waits for the tasks to have begun before sending it, so the first park is short and another look follows.
 cdef int64_t FIRST_PARK_NS = 50_000_000
 
-cdef uint64_t n_forks = 0  # how often this process was forked off; written in the child of a fork, where it is alone
+n_forks = 0
 
 
 def _note_fork():

@@ -82,6 +82,14 @@ cdef class Peer:
         self.board.offer(seat.number)
         self.seats.append(seat)
 
+    cpdef Seat seat_of(self, int64_t number):
+        """The seat of the batch that it works on, if that is the one of this number; else None."""
+        cdef Seat seat
+        if PyList_GET_SIZE(self.seats) == 0:
+            return None
+        seat = <Seat>PyList_GET_ITEM(self.seats, 0)
+        return seat if seat.number == number else None
+
     def take_back(self):
         """Seats of batches that it has not begun, and will not any more."""
         back = [seat for seat in self.seats if self.board.claim(seat.number)]
@@ -164,8 +172,8 @@ cdef class Exchange:
 
     cdef bint _trade(self, Peer peer, Header *header, bytes body) except -1:
         """Bring results in and send the next batch; False, and nothing has happened, if they cannot be read."""
-        cdef Seat seat = <Seat>peer.seats[0]
-        if seat.is_spoilt:
+        cdef Seat seat = peer.seat_of(header.numbers[0])
+        if seat is None or seat.is_spoilt:
             return False
         try:
             results = loads(body)[0]

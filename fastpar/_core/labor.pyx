@@ -4,13 +4,17 @@ Runs in the worker's main thread. It shows on the board which task is running, s
 itself cannot say any more, and looks there whether it shall stop; both are plain stores and loads in shared memory.
 """
 
+import os
+import sys
+
 from cpython.list cimport PyList_Append
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.signal cimport SIGKILL
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastpar._core.capi cimport fp_os_clock_ns
+from fastpar._core.dispatch cimport n_forks
 from fastpar._core.segments cimport Board, FP_PLACE_PACKING, fp_board, fp_board_get, fp_board_set
 
 cdef extern from "Python.h":
@@ -106,6 +110,7 @@ cdef class Labor:
             True: there is more to come, send what is here and call again.
         """
         cdef int64_t started = fp_os_clock_ns(), last = started, now
+        cdef uint64_t generation = n_forks
         cdef Py_ssize_t i = self.n_done
         cdef list results = []
         self.results = results
@@ -118,6 +123,8 @@ cdef class Labor:
                 fp_board_set(&self.board.n_failed, 0)
                 fp_board_set(&self.board.place, i)
                 PyList_Append(results, self._call(i))
+                if generation != n_forks:
+                    end_child(None)
                 i += 1
                 self.n_done = i
                 now = fp_os_clock_ns()
@@ -127,6 +134,8 @@ cdef class Labor:
                 if i < self.n and (now - self.begun_ns > self.budget_ns or now - started > DELIVER_NS):
                     break
         except BaseException as error:  # whatever a task raises is the parent's to judge
+            if generation != n_forks:
+                end_child(error)
             self.error = error
         fp_board_set(&self.board.place, FP_PLACE_PACKING)
         self.total_ns = last - started
@@ -134,6 +143,20 @@ cdef class Labor:
             self.error is None and i < self.n and last - self.begun_ns <= self.budget_ns
             and fp_board_get(&self.board.stop) != self.number
         )
+
+
+cdef int end_child(error) except -1:
+    """End this process, a child that a task forked off, where the task ends: it is no worker. As a program would end."""
+    status = 0 if error is None else 1
+    try:
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            status = error.code or 0
+        elif error is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status & 0xFF)
 
 
 def die_with_parent():

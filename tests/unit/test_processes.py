@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import logging
 import os
 import pickle
 import random
@@ -19,7 +20,7 @@ import pytest
 
 import fastpar
 from fastpar import Parallel, cpu, delayed
-from fastpar.engines.processes import packing
+from fastpar.engines.processes import packing, protocol
 from fastpar.engines.processes.engine import POOL
 
 
@@ -450,7 +451,14 @@ def test_tasks_begin_while_a_slow_source_is_read(tmp_path, return_as, options):
     assert set(parallel(return_as=return_as, **options)(source())) == set(map(str, range(40)))
 
 
-def test_a_time_limit_is_not_for_the_source(tmp_path):
+def talk_and_touch(path):
+    for _ in range(5):
+        logging.getLogger("a task").error("something")
+    return touch(path)
+
+
+@pytest.mark.parametrize("task", [touch, talk_and_touch])
+def test_a_time_limit_is_not_for_the_source(tmp_path, task):
     """What came while the source was read is looked at before anybody complains that it has not come."""
 
     def source():
@@ -458,7 +466,7 @@ def test_a_time_limit_is_not_for_the_source(tmp_path):
             if i:
                 wait_until((tmp_path / str(i - 1)).exists, 10)
             time.sleep(0.3)
-            yield delayed(touch)(tmp_path / str(i))
+            yield delayed(task)(tmp_path / str(i))
 
     parallel()([delayed(touch)(tmp_path / "x")] * 2)  # workers are there
     assert parallel(timeout=0.25)(source()) == ["0", "1", "2", "3"]
@@ -475,6 +483,47 @@ def test_tasks_expected_to_be_tiny_do_not_all_go_to_one_worker(tmp_path, return_
     (tmp_path / "0").touch()
     parallel()(delayed(meet)(tmp_path, 0, 1) for _ in range(200))
     assert sorted(parallel(4, return_as=return_as)(delayed(meet)(tmp_path, i, 4) for i in range(4))) == [0, 1, 2, 3]
+
+
+# ---- forks within tasks
+
+
+def fork(end):
+    """Fork, and let the child go on to the end of the task; its status."""
+    pid = os.fork()
+    if pid == 0:
+        return end()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def leave(status):
+    raise SystemExit(status)
+
+
+def fail():
+    sys.excepthook = lambda *args: None
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(int, 0), (fail, 1), (partial(leave, 3), 3), (partial(leave, None), 0), (partial(os._exit, 4), 4)],
+)
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_a_child_of_a_task_ends_where_the_task_does(end, status, batch_size):
+    assert parallel(batch_size=batch_size)(delayed(fork)(end) for _ in range(20)) == [status] * 20
+
+
+def answer_unasked():
+    frame = sys._getframe()
+    while "channel" not in frame.f_locals:
+        frame = frame.f_back
+    body = pickle.dumps((["the results of nothing"], None))
+    frame.f_locals["channel"].send(protocol.RESULTS, (999, 1, 0, 0, protocol.DONE, 0), body, may_wait=True)
+
+
+def test_an_answer_that_nobody_asked_for_is_not_taken():
+    assert parallel()(delayed(answer_unasked)() for _ in range(5)) == [None] * 5
 
 
 # ---- life cycle

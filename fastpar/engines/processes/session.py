@@ -9,6 +9,7 @@ what another has not begun. A worker that dies is replaced on its seats; what it
 from __future__ import annotations
 
 import itertools
+import os
 from time import monotonic_ns
 
 from fastpar import cpu
@@ -260,7 +261,12 @@ class ProcessSession(Exchange):
     def hear(self, worker: Worker, kind: int, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         if kind == protocol.RESULTS:
             self.n_false_starts = 0
-            self._take_in(worker, numbers, body, fds)
+            seat = worker.seat_of(numbers[0])
+            if seat is not None:
+                self._take_in(worker, seat, numbers, body, fds)
+            else:  # nobody asked: a child of a task has got hold of the channel
+                for fd in fds:
+                    os.close(fd)
         elif kind == protocol.HELLO:
             worker.pid = numbers[0]
         elif kind == protocol.NOTE:
@@ -278,10 +284,9 @@ class ProcessSession(Exchange):
         except Exception as error:  # noqa: BLE001 -- a handler's, a stream's, or a warning that is an error by now
             fail_without_task(self.run, error)
 
-    def _take_in(self, worker: Worker, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
+    def _take_in(self, worker: Worker, seat: Seat, numbers: tuple[int, ...], body: bytes, fds: list[int]) -> None:
         """Bring the results of a batch in."""
         _, _, total_ns, longest_ns, status, is_packed = numbers
-        seat = worker.seats[0]
         is_full, status = status & protocol.FULL, status & protocol.STATUS_MASK
         content: Any = None
         unreadable: BaseException | None = None

@@ -39,9 +39,9 @@ def key_of(task: Any) -> Any:
     """What tasks of one kind have in common: the code that they run, or the callable. None where it cannot be kept."""
     try:
         function = task[0]
-    except (TypeError, IndexError, KeyError):
+        key = getattr(function, "__code__", None)
+    except Exception:  # noqa: BLE001 -- no task, or whatever a callable of the user's raises when asked
         return None
-    key = getattr(function, "__code__", None)
     if key is not None:
         return key
     return function if type(function) in (type(len), type) else None
