@@ -79,12 +79,13 @@ def stream(session: Session, limit_ns: int | None, watch: Callable[[], object] |
 
 
 def _step(session: Session, timeout_ns: int) -> None:
+    run = session.run
     try:
         session.step(timeout_ns)
-    except Exception:  # the source's: it arrives as it is, once the tasks that run have ended
-        if not session.run.is_inherited:
-            session.run.cancel()
-            session.run.wait()
+    except Exception:
+        if run.is_source_broken and not run.is_inherited:  # it arrives as it is, once the tasks that run have ended
+            run.cancel()
+            run.wait()
         raise
 
 

@@ -39,6 +39,7 @@ cdef class Run:
     cdef Py_ssize_t n_seen                    # completed tasks when the caller last looked
     cdef bint is_seated                       # a seat is reserved for the calling thread itself
     cdef object first_function                # of the first task read; None before
+    cdef readonly bint is_source_broken       # it has raised
     cdef readonly bint is_source_slow         # the latest reading took long, and not for the number of tasks
     cdef readonly bint is_hungry              # after a pop: there is room in the window worth filling
     cdef public bint reports                  # the caller wants to look after every batch

@@ -21,6 +21,7 @@ class Crew: ...
 class Run:
     n_workers: int
     reports: bool
+    is_source_broken: bool
     is_source_slow: bool
     failure_type: type | None
     def __init__(

@@ -269,7 +269,9 @@ cdef class Run:
             fp_mutex_unlock(&self.lock)
             if room <= 0:
                 return 0
+            self.is_source_broken = True
             self.source.read(min(room, size), self.n_pulled_, self.sizer.fixed > 0)
+            self.is_source_broken = False
             self._check_fork()  # the source may do it
             if self.source.is_exhausted:
                 self._end_source()

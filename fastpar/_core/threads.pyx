@@ -269,6 +269,11 @@ cdef class Team(Crew):
         return 0
 
 
+cdef bint is_of_handler(error):
+    """Whether a signal handler has raised this where a thread was started; else that could not be done."""
+    return not isinstance(error, (RuntimeError, MemoryError))
+
+
 cdef class ThreadPool:
     """Threads that outlive calls. Safe to use from any thread; a forked child calls `forget` first."""
 
@@ -323,9 +328,9 @@ cdef class ThreadPool:
                 missed.leave()
                 return
             self._start(run)
-        except BaseException as error:  # no memory for a thread, or Ctrl-C before there was one
+        except BaseException as error:
             run.lose_worker(error)
-            if not isinstance(error, Exception):
+            if is_of_handler(error):
                 run._fail_with(error, -1, None)
 
     cdef Worker _call_idle(self, Run run):
@@ -373,7 +378,7 @@ cdef class ThreadPool:
             missed = self._arrive(worker)  # it may have been diverted meanwhile; None: the thread did come
             if missed is not None:
                 missed.lose_worker(error)
-            if not isinstance(error, Exception):  # Ctrl-C: the calling thread raises it
+            if is_of_handler(error):
                 run._fail_with(error, -1, None)
         return 0
 

@@ -88,6 +88,23 @@ def test_a_call_ends_at_once_and_the_next_works(python, call, timeout):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
+def test_an_exception_of_a_handler_ends_a_call_at_once(python, return_as):
+    """It is no error of the source, after which running tasks are waited for; the list has no code to raise it in."""
+    call = f"list(Parallel(n_jobs=2, return_as={return_as!r})([delayed(hang)()] * 10))"
+    code = """
+class Enough(Exception):
+    pass
+
+def handle(*_):
+    raise Enough
+
+signal.signal(signal.SIGINT, handle)
+""" + INTERRUPTED.format(call=call).replace("KeyboardInterrupt", "Enough")
+    assert interrupt_when_ready(python, code) < LIMIT_S
+
+
+@pytest.mark.slow
 def test_time_sleep_as_the_task(python):
     code = """
 def nap():

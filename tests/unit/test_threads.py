@@ -142,6 +142,20 @@ class TestNoMoreThreads:
         starts.allowed = 100
         assert sorted(parallel(delayed(abs)(x) for x in range(10))) == list(range(10))
 
+    @pytest.mark.parametrize("has_started", [False, True])
+    @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+    def test_what_a_signal_handler_raises_meanwhile_ends_the_call(self, monkeypatch, has_started, error):
+        start = threading.Thread.start
+
+        def interrupted(thread):
+            if has_started:
+                start(thread)
+            raise error("of a handler")
+
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(error, match="of a handler"):
+            Parallel(n_jobs=2, backend="threading")(delayed(abs)(x) for x in range(100))
+
     def test_parked_workers_do_without_new_ones(self, starts):
         starts.allowed = 2
         workers(2)
