@@ -235,6 +235,16 @@ class SequentialBackend(ParallelBackendBase):
         return get_active_backend()
 
 
+#: JOBLIB_MULTIPROCESSING=0, as it is when fastpar is imported: joblib's way to have everything serial.
+IS_SERIAL = os.environ.get("JOBLIB_MULTIPROCESSING", "").strip() == "0"
+
+
+def count_workers(n_jobs: int, n_cpus: int) -> int:
+    """`config.parse_n_jobs`; one, where that is all that there may be."""
+    n_workers = config.parse_n_jobs(n_jobs, n_cpus)
+    return 1 if IS_SERIAL else n_workers
+
+
 class ThreadingBackend(ParallelBackendBase):
     """Threads of this process, for tasks that release the GIL, or on an interpreter without one."""
 
@@ -257,8 +267,8 @@ class ThreadingBackend(ParallelBackendBase):
             return 1
         if self.nesting_level:
             n_cpus = cpu.budget()
-            return min(config.parse_n_jobs(n_jobs, n_cpus), n_cpus)
-        return config.parse_n_jobs(n_jobs, 1 if n_jobs > 0 else cpu.budget())
+            return min(count_workers(n_jobs, n_cpus), n_cpus)
+        return count_workers(n_jobs, 1 if n_jobs > 0 else cpu.budget())
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
         """Nothing to get ready: the threads are there, or come when they are needed."""
@@ -288,7 +298,7 @@ class ProcessBackend(ParallelBackendBase):
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """A number above 0 as it is, a negative one relative to the CPUs of this context."""
-        return config.parse_n_jobs(n_jobs, 1 if n_jobs > 0 else cpu.budget())
+        return count_workers(n_jobs, 1 if n_jobs > 0 else cpu.budget())
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
         """Read the options; workers come when they are needed."""

@@ -396,6 +396,19 @@ def backend_without_its_methods(lib):
 
 
 @table.differs(
+    joblib=(False, [False]),
+    fastpar=(True, [False]),
+    why="waking a worker takes longer than ten tiny tasks; thread-locals and locks of the caller's are the tasks' too",
+)
+def tiny_tasks_on_threads_may_run_in_the_calling_thread(lib):
+    """In a list; never in a generator, or with a time limit."""
+    caller = threading.get_ident()
+    found = lib.Parallel(2, "threading")(lib.delayed(threading.get_ident)() for _ in range(5000))
+    limited = lib.Parallel(2, "threading", timeout=100)(lib.delayed(threading.get_ident)() for _ in range(500))
+    return caller in found, [caller in limited]
+
+
+@table.differs(
     joblib="TypeError",
     fastpar=None,
     why="joblib's own documentation promises factories without arguments, and Spark's is one",

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 
 from rows import Table, check, raised
 
@@ -29,6 +31,17 @@ def effective_n_jobs(lib):
     with lib.parallel_config("threading"):
         n = [lib.effective_n_jobs(n) for n in (1, 4, None, -1, -2)]
     return [*n[:3], n[3] == lib.cpu_count(), n[4] == max(1, lib.cpu_count() - 1)]
+
+
+@table.same("[1, 1] 1")
+def joblib_multiprocessing_0(lib):
+    """In an interpreter of its own, since it is read once."""
+    code = (
+        f"import os, {lib.__name__} as lib; pids = lib.Parallel(2, 'loky')(lib.delayed(os.getpid)() for _ in range(9)); "
+        "print([lib.Parallel(2, name)._backend.effective_n_jobs(2) for name in ('threading', 'loky')], len(set(pids)))"
+    )
+    environment = {**os.environ, "JOBLIB_MULTIPROCESSING": "0", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stdout.strip()
 
 
 @table.same(1)
