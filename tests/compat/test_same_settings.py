@@ -37,7 +37,8 @@ def effective_n_jobs(lib):
 def joblib_multiprocessing_0(lib):
     """In an interpreter of its own, since it is read once."""
     code = (
-        f"import os, {lib.__name__} as lib; pids = lib.Parallel(2, 'loky')(lib.delayed(os.getpid)() for _ in range(9)); "
+        f"import os, {lib.__name__} as lib; "
+        "pids = lib.Parallel(2, 'loky')(lib.delayed(os.getpid)() for _ in range(9)); "
         "print([lib.Parallel(2, name)._backend.effective_n_jobs(2) for name in ('threading', 'loky')], len(set(pids)))"
     )
     environment = {**os.environ, "JOBLIB_MULTIPROCESSING": "0", "PYTHONWARNINGS": "ignore"}
