@@ -154,7 +154,10 @@ class Memory:
             What else the result depends on: functions and classes (their code, as it is at the time of a call), modules
             (their source), paths of files (their content; a file that does not exist is one content more).
         key : callable, optional
-            ``key(*args, **kwargs)`` returns what identifies a call in place of the arguments.
+            Returns what identifies a call in place of the arguments. It is given them with defaults filled in, however
+            the call was written: by name, ``self`` too, if it has the names of all parameters without a default, or
+            ``**``, and asks for no others; else in order, without a bound method's ``self``. A parameter that it has no
+            room for must be left to its default. By name, a ``*rest`` of the function is the tuple ``rest``.
 
         Returns
         -------

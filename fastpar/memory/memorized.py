@@ -21,6 +21,7 @@ from fastpar.memory.arguments import Arguments
 from fastpar.memory.entries import MISSING
 from fastpar.memory.flights import compute_once
 from fastpar.memory.identity import Identity, owner_and_function, underlying
+from fastpar.memory.keys import KeyFunction
 from fastpar.memory.limits import Limits
 from fastpar.memory.reasons import Explanation, explain_call, note_generation
 from fastpar.memory.results import MemorizedResult, NotMemorizedResult
@@ -67,6 +68,7 @@ class MemorizedFunc:
         self._limits = limits
         self._owner, plain = owner_and_function(func)
         self._arguments = Arguments(plain, options.ignore)
+        self._key = options.key and KeyFunction(options.key, self._arguments.signature, self._owner)
         self._identity = Identity(func, options.version, options.depends, options.ignore, options.key)
         self._counters = Counters()
         self._warned = False
@@ -150,8 +152,8 @@ class MemorizedFunc:
     # -- the steps of a call -----------------------------------------------------------------------------------------
 
     def _digest(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        if self.options.key is not None:
-            return digest_of(self.options.key(*args, **kwargs))
+        if self._key is not None:
+            return digest_of(self._key(args, kwargs))
         if self._owner:
             args = self._owner + args
         return self._arguments.digest(args, kwargs, coerce_mmap=self.options.mmap_mode is not None)
