@@ -28,10 +28,10 @@ def dump(value: Any, filename: Any, compress: Any = 0, protocol: int | None = No
     filename : str, os.PathLike or file object
         Where to. A path is replaced whole or not at all. A file object needs ``write``; a socket's ``makefile("wb")``
         is one.
-    compress : int, bool, str or (str, int), default 0
+    compress : int, bool, str, (str, int) or None, default 0
         A level from 1 to 9 (with zlib; True is 3), a compressor's name ("zlib", "gzip", "bz2", "lzma", "xz", "lz4",
-        "zstd", or registered), or name and level. With 0, the ending of the file name decides (".gz", ".zst", ...), and
-        a file without such an ending is not compressed and can be mapped.
+        "zstd", or registered), or name and level. With 0 or None, the ending of the file name decides (".gz", ".zst",
+        ...), and a file without such an ending is not compressed and can be mapped.
     protocol : int, optional
         For joblib's callers. The format needs pickle protocol 5; a smaller number means 5.
 

@@ -527,12 +527,20 @@ def test_devices_are_written_in_place():
         ({"compress": "nonsense"}, "compression method"),
         ({"compress": ("zlib", 3, 4)}, "tuple"),
         ({"compress": ("zlib", 12)}, "compress level"),
+        ({"compress": 2.5}, "compress level"),
+        ({"compress": [3]}, "compress level"),
         ({"filename": 5}, "filename"),
     ],
 )
 def test_bad_arguments_of_dump(path, arguments, message):
     with pytest.raises(ValueError, match=message):
         dump(1, **{"filename": path, **arguments})
+
+
+def test_no_compression_can_be_written_as_none(tmp_path):
+    for name, codec in (("file", ""), ("file.gz", "gzip")):
+        dump([0.0] * 1000, tmp_path / name, compress=None)
+        assert fmt.unpack_header((tmp_path / name).read_bytes()[: fmt.HEADER_BYTES]).codec == codec
 
 
 def test_bad_arguments_of_load(path):
