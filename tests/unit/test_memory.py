@@ -506,6 +506,47 @@ def test_what_verbose_says(tmp_path, capsys):
     assert "Flushing" in capsys.readouterr().out
 
 
+def test_what_more_verbose_says_of_a_hit(tmp_path, capsys):
+    async def later(x):
+        return x
+
+    cached = Memory(tmp_path, verbose=11).cache(simple)
+    awaited = Memory(tmp_path, verbose=2).cache(later)
+    for _ in range(2):
+        capsys.readouterr()
+        cached(1)
+        asyncio.run(awaited(5))
+    said = capsys.readouterr().out
+    assert f"[Memory] Read from the cache: {__name__}.simple(x=1, y=2)\n" in said
+    assert "later(x=5)\n" in said
+    assert "Calling" not in said
+
+
+def test_what_programs_for_joblib_ask_of_a_function(tmp_path):
+    before = time.time()
+    fresh = expires_after(hours=1)
+    memory = Memory(tmp_path, compress=3, verbose=0)
+    cached = memory.cache(simple, ignore=["y"], cache_validation_callback=fresh)
+    mapping = memory.cache(simple, mmap_mode="r")
+    assert (cached.ignore, cached.mmap_mode, cached.compress) == (["y"], None, 3)
+    assert cached.cache_validation_callback is fresh
+    assert (mapping.ignore, mapping.mmap_mode) == ([], "r")
+    assert before <= cached.timestamp <= time.time()
+    assert cached.func_id == cached.explain(1).func_id == cached.call_and_shelve(1).func_id
+
+
+def test_caches_are_loggers_as_joblibs_are(memory, caplog):
+    cached = memory.cache(simple)
+    caplog.set_level("DEBUG", "joblib")
+    things = [memory, cached, cached.call_and_shelve(1)]
+    for thing in (*things, *(pickle.loads(pickle.dumps(thing)) for thing in things)):
+        caplog.clear()
+        thing.warn("hot")
+        thing.debug("warm")
+        assert [record.getMessage() for record in caplog.records] == [f"[{thing}]: hot", f"[{thing}]: warm"]
+        assert thing.format([1]) == "[1]"
+
+
 def test_pickling(memory):
     cached = pickle.loads(pickle.dumps(memory.cache(simple)))
     assert cached(1) == 3
