@@ -46,7 +46,8 @@ def hash(obj: Any, hash_name: str = "xxh3", coerce_mmap: bool = False) -> str:
     hash_name : {"xxh3", "md5", "sha1"}, default "xxh3"
         The hash function. XXH3 (128 bits) runs at memory speed and is no defence against an adversary.
     coerce_mmap : bool, default False
-        Whether an `numpy.memmap` counts as the `numpy.ndarray` with the same content.
+        Whether a `numpy.memmap` counts as the `numpy.ndarray` with the same content. One that maps nothing always does:
+        a copy of one, and what fastpar makes of a large array on its way to a worker process.
 
     Returns
     -------

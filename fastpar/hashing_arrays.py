@@ -26,7 +26,7 @@ def class_name(kind: type) -> str:
 
 def array(values: Any) -> Description:
     """An array: its class, dtype, shape and values; the attributes that a subclass adds."""
-    kind = "numpy.ndarray" if type(values) is np.ndarray else class_name(type(values))
+    kind = "numpy.ndarray" if type(values) is np.ndarray or _maps_nothing(values) else class_name(type(values))
     extra = None if kind == "numpy.ndarray" else _attributes(values)
     plain = values.view(np.ndarray) if extra is not None or type(values) is not np.ndarray else values
     parts: tuple[Any, ...] = (kind, extra, describe_dtype(plain.dtype), plain.shape)
@@ -36,6 +36,11 @@ def array(values: Any) -> Description:
         # The bytes between the fields hold anything.
         return "array", (*parts, *(np.asarray(plain[name]) for name in plain.dtype.names)), None
     return "array", parts, blocks(plain)
+
+
+def _maps_nothing(values: Any) -> bool:
+    """Whether a `numpy.memmap` is one by its class alone: a copy of one, or an array that was sent to a worker."""
+    return type(values) is np.memmap and getattr(values, "_mmap", None) is None
 
 
 def _attributes(values: Any) -> dict[str, Any] | None:

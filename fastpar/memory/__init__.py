@@ -2,7 +2,7 @@
 
     _memory      Memory, the public face             memorized, asynchronous   functions with a cache
     identity     which function, which generation    arguments                 which call
-    dependencies what else counts
+    dependencies what else counts                    keys                      `key=` in place of arguments
     entries      one result, to and from bytes       flights                   one computation, many callers
     store        what a cache needs of a store       local, remote, foreign    stores; registry: by name
     limits       size and age                        reasons, stats, checks    what happened, and why

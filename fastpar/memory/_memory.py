@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from fastpar.logger import Logger
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -20,7 +22,7 @@ FOLDER = "fastpar"
 MMAP_MODES = (None, "r", "r+", "c", "w+")
 
 
-class Memory:
+class Memory(Logger):
     """A cache of function results on disk: ``f = memory.cache(f)`` computes each result once.
 
     Parameters
@@ -35,7 +37,7 @@ class Memory:
     compress : bool, int, str or (str, int), default False
         As in `dump`. Compressed results cannot be mapped.
     verbose : int, default 1
-        0: silent. Larger: say when a function is computed, and how long it took.
+        0: silent. 1: say when a function is computed, and how long it took. Larger: also when a stored result is read.
     backend_options : dict, optional
         For the store.
     size_limit : float or str, optional
@@ -93,6 +95,7 @@ class Memory:
         size_limit: float | str | None = None,
         age_limit: timedelta | None = None,
     ) -> None:
+        super().__init__()
         _check_mode(mmap_mode)
         self.location = location
         self.backend = backend
@@ -154,7 +157,10 @@ class Memory:
             What else the result depends on: functions and classes (their code, as it is at the time of a call), modules
             (their source), paths of files (their content; a file that does not exist is one content more).
         key : callable, optional
-            ``key(*args, **kwargs)`` returns what identifies a call in place of the arguments.
+            Returns what identifies a call in place of the arguments. It is given them with defaults filled in, however
+            the call was written: by name, ``self`` too, if it has the names of all parameters without a default, or
+            ``**``, and asks for no others; else in order, without a bound method's ``self``. A parameter that it has no
+            room for must be left to its default. By name, a ``*rest`` of the function is the tuple ``rest``.
 
         Returns
         -------

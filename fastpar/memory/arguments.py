@@ -23,28 +23,33 @@ class Arguments:
         Its signature says how arguments are given; a callable without one takes them as they come.
     ignore : iterable of str
         Parameters that do not count. "*" and "**" are the additional ones.
+
+    Attributes
+    ----------
+    signature : inspect.Signature or None
+        None for a callable without one.
     """
 
     def __init__(self, function: Callable[..., Any], ignore: Iterable[str]) -> None:
         self._ignore = frozenset(ignore)
         self._name = getattr(function, "__name__", repr(function))
         try:
-            self._signature: inspect.Signature | None = inspect.signature(function)
+            self.signature: inspect.Signature | None = inspect.signature(function)
         except (ValueError, TypeError):
-            self._signature = None
+            self.signature = None
         self._check_ignore()
-        parameters = [] if self._signature is None else list(self._signature.parameters.values())
-        plain = self._signature is not None and all(parameter.kind in _PLAIN for parameter in parameters)
+        parameters = [] if self.signature is None else list(self.signature.parameters.values())
+        plain = self.signature is not None and all(parameter.kind in _PLAIN for parameter in parameters)
         # A call that gives every parameter by position needs no binding, which costs 2 us.
         self._n_plain = len(parameters) if plain and not self._ignore else -1
 
     def _check_ignore(self) -> None:
-        if self._signature is None:
+        if self.signature is None:
             if self._ignore:
                 raise ValueError(f"{self._name} has no signature, so no argument of it can be ignored.")
             return
-        kinds = {p.kind for p in self._signature.parameters.values()}
-        known = set(self._signature.parameters)
+        kinds = {p.kind for p in self.signature.parameters.values()}
+        known = set(self.signature.parameters)
         known |= {"*"} if inspect.Parameter.VAR_POSITIONAL in kinds else set()
         known |= {"**"} if inspect.Parameter.VAR_KEYWORD in kinds else set()
         for name in self._ignore - known:
@@ -74,16 +79,16 @@ class Arguments:
 
     def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The same with the parameters' names."""
-        if self._signature is None:
+        if self.signature is None:
             return {"*": args, "**": kwargs}
-        bound = self._signature.bind(*args, **kwargs)
+        bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         if not self._ignore:
             return bound.arguments
         return {
             name: value
             for name, value in bound.arguments.items()
-            if name not in self._ignore and _STARS.get(self._signature.parameters[name].kind) not in self._ignore
+            if name not in self._ignore and _STARS.get(self.signature.parameters[name].kind) not in self._ignore
         }
 
     def _explained(self, error: UnhashableError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UnhashableError:

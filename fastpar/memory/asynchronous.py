@@ -29,7 +29,7 @@ class AsyncMemorizedFunc(MemorizedFunc):
         value = self._look(folder, digest)
         if value is MISSING:
             return await self._compute_once(folder, digest, args, kwargs)
-        self._counters.hits += 1
+        self._count_hit(args, kwargs)
         return value
 
     async def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
@@ -63,7 +63,7 @@ class AsyncMemorizedFunc(MemorizedFunc):
             await _landing(flight)
             value = self._look(folder, digest, refused)
             if value is not MISSING:
-                self._counters.hits += 1
+                self._count_hit(args, kwargs)
                 return value
 
     async def _lead(
@@ -74,7 +74,7 @@ class AsyncMemorizedFunc(MemorizedFunc):
         try:
             value = self._look(folder, digest, refused)
             if value is not MISSING:
-                self._counters.hits += 1
+                self._count_hit(args, kwargs)
                 return value
             value, _ = await self._compute_async(folder, digest, args, kwargs)
             return self._as_stored(folder, digest, value)

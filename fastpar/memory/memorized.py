@@ -16,11 +16,13 @@ from typing import Any
 
 from fastpar.errors import MemoryWriteWarning
 from fastpar.hashing import hash as digest_of
+from fastpar.logger import Logger
 from fastpar.memory import entries
 from fastpar.memory.arguments import Arguments
 from fastpar.memory.entries import MISSING
 from fastpar.memory.flights import compute_once
 from fastpar.memory.identity import Identity, owner_and_function, underlying
+from fastpar.memory.keys import KeyFunction
 from fastpar.memory.limits import Limits
 from fastpar.memory.reasons import Explanation, explain_call, note_generation
 from fastpar.memory.results import MemorizedResult, NotMemorizedResult
@@ -45,13 +47,21 @@ class CacheOptions:
     key: Callable[..., Any] | None = None
 
 
-class MemorizedFunc:
+class MemorizedFunc(Logger):
     """A function whose results are kept in a store.
 
     Attributes
     ----------
     func : callable
         The function itself.
+    func_id : str
+        The folder of its results, with the generation that it has now.
+    ignore : list of str
+        Parameters that do not count.
+    mmap_mode, compress, cache_validation_callback
+        As they were asked for.
+    timestamp : float
+        When this object was made, in seconds since the epoch.
 
     Notes
     -----
@@ -61,18 +71,41 @@ class MemorizedFunc:
     """
 
     def __init__(self, func: Callable[..., Any], store: Store, options: CacheOptions, limits: Limits) -> None:
+        super().__init__()
         self.func = func
         self.store_backend = store
         self.options = options
         self._limits = limits
         self._owner, plain = owner_and_function(func)
         self._arguments = Arguments(plain, options.ignore)
+        self._key = options.key and KeyFunction(options.key, self._arguments.signature, self._owner)
         self._identity = Identity(func, options.version, options.depends, options.ignore, options.key)
         self._counters = Counters()
         self._warned = False
         self._noted: str | None = None  # the generation whose description was written
+        self.timestamp = time.time()
         if not isinstance(func, partial):
             update_wrapper(self, func)
+
+    @property
+    def func_id(self) -> str:
+        return self._identity.generation
+
+    @property
+    def ignore(self) -> list[str]:
+        return list(self.options.ignore)
+
+    @property
+    def mmap_mode(self) -> str | None:
+        return self.options.mmap_mode
+
+    @property
+    def compress(self) -> Any:
+        return self.options.compress
+
+    @property
+    def cache_validation_callback(self) -> Callable[[dict[str, Any]], bool] | None:
+        return self.options.cache_validation_callback
 
     def __reduce__(self) -> Any:
         if self._is_found_by_name():
@@ -104,7 +137,7 @@ class MemorizedFunc:
         value = self._look(folder, digest)
         if value is MISSING:
             return self._value_of_miss(folder, digest, args, kwargs)
-        self._counters.hits += 1
+        self._count_hit(args, kwargs)
         return value
 
     def call_and_shelve(self, *args: Any, **kwargs: Any) -> MemorizedResult:
@@ -150,8 +183,8 @@ class MemorizedFunc:
     # -- the steps of a call -----------------------------------------------------------------------------------------
 
     def _digest(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        if self.options.key is not None:
-            return digest_of(self.options.key(*args, **kwargs))
+        if self._key is not None:
+            return digest_of(self._key(args, kwargs))
         if self._owner:
             args = self._owner + args
         return self._arguments.digest(args, kwargs, coerce_mmap=self.options.mmap_mode is not None)
@@ -172,6 +205,11 @@ class MemorizedFunc:
         if value is not MISSING:
             self._limits.used(self.store_backend, folder, digest)
         return value
+
+    def _count_hit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._counters.hits += 1
+        if self.options.verbose > 1:
+            say(f"[Memory] Read from the cache: {self._described(args, kwargs)}")
 
     def _is_stored(self, folder: str, digest: str, refused: object = None) -> bool:
         meta = entries.metadata(self.store_backend, folder, digest)
@@ -195,7 +233,8 @@ class MemorizedFunc:
 
         def look() -> Any:
             value = self._look(folder, digest, refused)
-            self._counters.hits += value is not MISSING
+            if value is not MISSING:
+                self._count_hit(args, kwargs)
             return value
 
         return compute_once(self.store_backend, folder, digest, look, compute, self._counters.count_wait)
@@ -260,11 +299,13 @@ class MemorizedFunc:
         plain = underlying(self.func)
         return f"{getattr(plain, '__module__', '?')}.{getattr(plain, '__qualname__', type(plain).__qualname__)}"
 
+    def _described(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        shown = self._arguments.shown(self._owner + args, kwargs)
+        return f"{self._title()}({', '.join(f'{name}={text}' for name, text in shown.items())})"
+
     def _announce(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.options.verbose > 0:
-            shown = self._arguments.shown(self._owner + args, kwargs)
-            inside = ", ".join(f"{name}={text}" for name, text in shown.items())
-            say(f"{'_' * 80}\n[Memory] Calling {self._title()}...\n{self._title()}({inside})")
+            say(f"{'_' * 80}\n[Memory] Calling {self._title()}...\n{self._described(args, kwargs)}")
 
     def _report(self, duration_s: float) -> None:
         if self.options.verbose > 0:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastpar.logger import Logger
 from fastpar.memory import entries
 from fastpar.memory.store import Store
 
 __all__ = ["MemorizedResult", "NotMemorizedResult"]
 
 
-class MemorizedResult:
+class MemorizedResult(Logger):
     """A reference to one stored result. Small, immutable, picklable; `MemorizedFunc.call_and_shelve` returns it.
 
     Parameters
@@ -41,6 +42,7 @@ class MemorizedResult:
         timestamp: float | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
+        super().__init__()
         if not isinstance(location, Store):
             from fastpar.memory.registry import open_store
 

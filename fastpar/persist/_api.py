@@ -28,10 +28,10 @@ def dump(value: Any, filename: Any, compress: Any = 0, protocol: int | None = No
     filename : str, os.PathLike or file object
         Where to. A path is replaced whole or not at all. A file object needs ``write``; a socket's ``makefile("wb")``
         is one.
-    compress : int, bool, str or (str, int), default 0
+    compress : int, bool, str, (str, int) or None, default 0
         A level from 1 to 9 (with zlib; True is 3), a compressor's name ("zlib", "gzip", "bz2", "lzma", "xz", "lz4",
-        "zstd", or registered), or name and level. With 0, the ending of the file name decides (".gz", ".zst", ...), and
-        a file without such an ending is not compressed and can be mapped.
+        "zstd", or registered), or name and level. With 0 or None, the ending of the file name decides (".gz", ".zst",
+        ...), and a file without such an ending is not compressed and can be mapped.
     protocol : int, optional
         For joblib's callers. The format needs pickle protocol 5; a smaller number means 5.
 
@@ -89,12 +89,13 @@ def dump(value: Any, filename: Any, compress: Any = 0, protocol: int | None = No
 def load(
     filename: Any, mmap_mode: str | None = None, ensure_native_byte_order: bool | str = "auto", *, trusted: bool = True
 ) -> Any:
-    """Read an object that `dump`, `joblib.dump` or `pickle.dump` wrote.
+    """Read an object that `dump`, `joblib.dump` or `pickle.dump` wrote, compressed by another program or not.
 
     Parameters
     ----------
     filename : str, os.PathLike or file object
-        Where from. A file object is read to the object's end and not beyond; it need not seek.
+        Where from. A file object is read to the object's end and not beyond, unless the file as a whole is compressed;
+        it need not seek. What `gzip.open` returns is a file object too.
     mmap_mode : {None, "r", "r+", "c", "w+"}, default None
         Map every array of the object instead of reading it, as `numpy.memmap`: read-only, shared and writable,
         copy-on-write; "w+" means "r+". Compressed files cannot be mapped: they are read, with a warning.

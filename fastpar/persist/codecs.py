@@ -250,8 +250,10 @@ def register_compressor(compressor_name: str, compressor: CompressorWrapper, for
     ----------
     compressor_name : str
         At most 16 ASCII characters, for they are written to the file.
-    compressor : CompressorWrapper
-        Files that it compressed can be read only where it is registered.
+    compressor : fastpar.persist.CompressorWrapper
+        An instance of it, or of a class derived from it, around a file class; or any object with its methods
+        `compressor_file` and `decompressor_file`, so one that derives from joblib's base class will do. Files that it
+        compressed can be read only where it is registered.
     force : bool, default False
         Whether to replace a compressor of the same name.
 
@@ -259,6 +261,15 @@ def register_compressor(compressor_name: str, compressor: CompressorWrapper, for
     ------
     ValueError
         The name or the compressor is not one, or the name is taken.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> from fastpar import register_compressor
+    >>> from fastpar.persist import CompressorWrapper
+    >>> def opened(file, mode, compresslevel=1):
+    ...     return gzip.GzipFile(fileobj=file, mode=mode, compresslevel=compresslevel)
+    >>> register_compressor("quick", CompressorWrapper(opened, extension=".quick"), force=True)
     """
     if not isinstance(compressor_name, str) or not compressor_name.isascii() or not 0 < len(compressor_name) <= 16:
         raise ValueError(f"A compressor's name is 1 to 16 ASCII characters, not {compressor_name!r}.")
@@ -305,16 +316,16 @@ def choose(compress: Any, file_name: str | None) -> tuple[Codec, int | None] | N
     codec = _codecs.get(name or "zlib")
     if codec is None:
         raise ValueError(f'Non valid compression method given: "{name}". Possible values are {list(_codecs)}.')
-    return codec, codec.default_level if level is None else level
+    return codec, codec.default_level if level is None else int(level)
 
 
-def _name_and_level(compress: Any) -> tuple[str | None, int | None]:
+def _name_and_level(compress: Any) -> tuple[Any, Any]:
     if isinstance(compress, tuple):
         if len(compress) != 2:
             raise ValueError(f"Compress argument tuple should contain (compressor, level), not {compress!r}.")
-        return compress[0], None if compress[1] is None else int(compress[1])
+        return compress
     if isinstance(compress, str):
         return compress, None
     if compress is True:
         return None, DEFAULT_LEVEL
-    return None, int(compress) or None
+    return None, compress or None

@@ -14,9 +14,10 @@ import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastpar.errors import CorruptFileError, ForeignFileError, PersistError, TruncatedFileError
+from fastpar.persist import format as fmt
 from fastpar.persist import trust
 from fastpar.persist.codecs import codec_for_prefix
-from fastpar.persist.streams import Prefixed, read_exactly, read_into
+from fastpar.persist.streams import Prefixed, Unpacked, read_exactly, read_into, read_up_to
 
 if TYPE_CHECKING:
     from fastpar.persist.reader import Options
@@ -28,17 +29,25 @@ _PICKLE_STARTS = b"\x80" + b"(]})cIFVSLNKMJGUTXle"
 
 
 def load_joblib(file: Any, first: bytes, options: Options) -> Any:
-    """The object in a file of joblib's or pickle's, whose `first` bytes were taken from `file`."""
+    """The object in a file of joblib's or pickle's, whose `first` bytes were taken from `file`.
+
+    It may be compressed as a whole, and a file of ours may be too: by another program, or through `gzip.open`.
+    """
     codec = codec_for_prefix(first)
     if codec is None and first[:1] not in [_PICKLE_STARTS[i : i + 1] for i in range(len(_PICKLE_STARTS))]:
         raise ForeignFileError(f"The file was not written by fastpar, joblib or pickle: it begins with {first!r}.")
     plain = _rewound(file, first)
     if codec is not None:
-        plain = codec.open(plain if isinstance(plain, io.BufferedIOBase) else io.BufferedReader(plain))
-        if options.mmap_mode is not None:
-            from fastpar.persist._api import warn_compressed
+        from fastpar.persist._api import load_own, warn_compressed
 
+        if options.mmap_mode is not None:
             warn_compressed(file, options)
+            options = options._replace(mmap_mode=None)
+        inner = Unpacked(codec.open(plain if isinstance(plain, io.BufferedIOBase) else io.BufferedReader(plain)))
+        first = read_up_to(inner, len(fmt.MAGIC))
+        plain = io.BufferedReader(Prefixed(first, inner))
+        if first == fmt.MAGIC:
+            return load_own(plain, options, None)
     try:
         return JoblibUnpickler(plain, options, can_map=codec is None).load()
     except PersistError:

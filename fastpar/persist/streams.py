@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from fastpar.errors import CorruptFileError, TruncatedFileError
+from fastpar.errors import CorruptFileError, PersistError, TruncatedFileError
 
-__all__ = ["Decompressed", "Prefixed", "read_exactly", "read_into", "read_up_to"]
+__all__ = ["Decompressed", "Prefixed", "Unpacked", "read_exactly", "read_into", "read_up_to"]
 
 #: Without knowing how much a stream holds, memory is taken in steps of this size.
 STEP_BYTES = 1 << 26
+
+#: A decompressor is asked for so much at a time.
+UNPACKED_BYTES = 1 << 20
 
 
 def read_exactly(file: Any, n_bytes: int) -> bytes:
@@ -105,3 +108,29 @@ class Decompressed(io.RawIOBase):
                 raise CorruptFileError(f"The compressed file is damaged: {error}") from error
         view[: len(plain)] = plain
         return len(plain)
+
+
+class Unpacked(io.RawIOBase):
+    """What a decompressing file object gives, of whatever library, with damage raised as ours."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        view = memoryview(into)
+        try:
+            # Decompressors hold several copies of what they are asked for.
+            block = self._file.read(min(len(view), UNPACKED_BYTES)) or b""
+        except EOFError as error:
+            raise TruncatedFileError(f"The compressed file ends too early: {error}") from error
+        except PersistError:
+            raise
+        except Exception as error:
+            if getattr(error, "errno", None) is not None:  # the disk's, not the file's
+                raise
+            raise CorruptFileError(f"The compressed file is damaged: {error}") from error
+        view[: len(block)] = block
+        return len(block)

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import functools
 import gc
+import inspect
 import itertools
 import os
 import pickle
@@ -505,6 +506,47 @@ def test_what_verbose_says(tmp_path, capsys):
     assert "Flushing" in capsys.readouterr().out
 
 
+def test_what_more_verbose_says_of_a_hit(tmp_path, capsys):
+    async def later(x):
+        return x
+
+    cached = Memory(tmp_path, verbose=11).cache(simple)
+    awaited = Memory(tmp_path, verbose=2).cache(later)
+    for _ in range(2):
+        capsys.readouterr()
+        cached(1)
+        asyncio.run(awaited(5))
+    said = capsys.readouterr().out
+    assert f"[Memory] Read from the cache: {__name__}.simple(x=1, y=2)\n" in said
+    assert "later(x=5)\n" in said
+    assert "Calling" not in said
+
+
+def test_what_programs_for_joblib_ask_of_a_function(tmp_path):
+    before = time.time()
+    fresh = expires_after(hours=1)
+    memory = Memory(tmp_path, compress=3, verbose=0)
+    cached = memory.cache(simple, ignore=["y"], cache_validation_callback=fresh)
+    mapping = memory.cache(simple, mmap_mode="r")
+    assert (cached.ignore, cached.mmap_mode, cached.compress) == (["y"], None, 3)
+    assert cached.cache_validation_callback is fresh
+    assert (mapping.ignore, mapping.mmap_mode) == ([], "r")
+    assert before <= cached.timestamp <= time.time()
+    assert cached.func_id == cached.explain(1).func_id == cached.call_and_shelve(1).func_id
+
+
+def test_caches_are_loggers_as_joblibs_are(memory, caplog):
+    cached = memory.cache(simple)
+    caplog.set_level("DEBUG", "joblib")
+    things = [memory, cached, cached.call_and_shelve(1)]
+    for thing in (*things, *(pickle.loads(pickle.dumps(thing)) for thing in things)):
+        caplog.clear()
+        thing.warn("hot")
+        thing.debug("warm")
+        assert [record.getMessage() for record in caplog.records] == [f"[{thing}]: hot", f"[{thing}]: warm"]
+        assert thing.format([1]) == "[1]"
+
+
 def test_pickling(memory):
     cached = pickle.loads(pickle.dumps(memory.cache(simple)))
     assert cached(1) == 3
@@ -534,6 +576,93 @@ def test_key_instead_of_arguments(memory):
     assert cached(1) == cached(11) == 3
     with pytest.raises(ValueError, match="key"):
         memory.cache(simple, key=5)
+
+
+def process(path, alpha, verbose=False):
+    return path
+
+
+WAYS_TO_WRITE_A_CALL = {
+    "in order": lambda f: f("a.csv", 0.1),
+    "half by name": lambda f: f("a.csv", alpha=0.1),
+    "by name": lambda f: f(alpha=0.1, path="a.csv"),
+    "with the default": lambda f: f("a.csv", 0.1, False),
+}
+KEYS = {
+    "some names": (lambda path, **_: path, "a.csv"),
+    "all names": (lambda path, alpha, verbose: (path, alpha, verbose), ("a.csv", 0.1, False)),
+    "names by themselves": (lambda *, verbose, **_: verbose, False),
+    "every name": (lambda **named: named, {"path": "a.csv", "alpha": 0.1, "verbose": False}),
+    "a name of its own": (lambda alpha, path, verbose, salt=5: (path, salt), ("a.csv", 5)),
+    "other names": (lambda file, number, flag: (file, number, flag), ("a.csv", 0.1, False)),
+    "another name, then names": (lambda file, **_: (file, _["alpha"]), ("a.csv", 0.1)),
+    "places": (lambda *args: args, ("a.csv", 0.1, False)),
+    "places without names": (lambda path, alpha, verbose, /: (path, alpha, verbose), ("a.csv", 0.1, False)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_WRITE_A_CALL)
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_is_given_the_same_however_a_call_is_written(memory, name, way):
+    key, expected = KEYS[name]
+    found = []
+
+    def watched(*args, **kwargs):
+        found.append(key(*args, **kwargs))
+        return found[-1]
+
+    watched.__signature__ = inspect.signature(key)
+    WAYS_TO_WRITE_A_CALL[way](memory.cache(process, key=watched))
+    assert found == [expected]
+
+
+def test_a_key_need_not_take_what_is_left_to_its_default(memory):
+    for key in (lambda x: x, lambda value: value, str):
+        cached = memory.cache(simple, key=key)
+        assert [cached(1), cached(x=1)] == [3, 3]
+        with pytest.raises(TypeError):
+            cached(1, 3)
+    assert memory.cache(simple, key=lambda value, y=2: (value, y))(1, 5) == 6
+
+
+def test_a_key_of_additional_arguments(memory):
+    found = []
+    memory.cache(plain, key=lambda x, rest, **others: found.append((x, rest, others)))(1, 2, 3, 4, a=5)
+    memory.cache(plain, key=lambda *args, **others: found.append((args, others)))(1, 2, 3, 4, a=5)
+    memory.cache(plain, key=lambda x: found.append((x,)))(7)
+    assert found == [(1, (3, 4), {"y": 2, "flag": False, "a": 5}), ((1, 2, 3, 4), {"flag": False, "a": 5}), (7,)]
+    with pytest.raises(TypeError):
+        memory.cache(plain, key=lambda x, **others: x)(1, 2, x=4)
+
+
+def test_a_key_of_a_method(memory):
+    class Model:
+        @memory.cache(key=lambda x, **_: x)
+        def named(self, x):
+            return x
+
+        @memory.cache(key=lambda model, number: number)
+        def placed(self, x):
+            return x
+
+        @memory.cache(key=lambda self, x: (self.name, x))
+        def of_the_owner(self, x):
+            return self.name, x
+
+        def bound(self, x):
+            return self.name, x
+
+        def __init__(self, name="model"):
+            self.name = name
+
+    assert [Model().named(3), Model().named(x=3), Model().placed(4), Model().placed(x=4)] == [3, 3, 4, 4]
+    assert [Model(name).of_the_owner(1) for name in "ab"] == [("a", 1), ("b", 1)]
+    for key in (lambda x: x, lambda x, **_: x, lambda number: number):
+        one = memory.cache(Model("one").bound, key=key)
+        assert one(5) == one(x=5) == ("one", 5)
+        assert one.stats().hits == 1
+    by_owner = [memory.cache(Model(name).bound, key=lambda self, x: (self.name, x)) for name in "ab"]
+    assert [cached(1) for cached in by_owner] == [("a", 1), ("b", 1)]
 
 
 def test_results_that_cannot_be_stored_are_returned(memory):

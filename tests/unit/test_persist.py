@@ -1,14 +1,19 @@
 """`dump` and `load`: every kind of value, file, compression and mapping."""
 
+import bz2
 import collections
 import datetime
 import fractions
+import gzip
 import io
+import lzma
 import os
 import pickle
 import socket
 import threading
+import tracemalloc
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -375,6 +380,85 @@ def test_compressed_files_are_not_mapped(path):
         same_array(load(path, mmap_mode="r"), ARRAYS["plain"])
 
 
+class OneByOne:
+    """A stream that has nothing but `read`, and gives little."""
+
+    def __init__(self, block):
+        self._file = io.BytesIO(block)
+
+    def read(self, n_bytes):
+        return self._file.read(min(n_bytes, 5_000))
+
+
+class Raising:
+    def __reduce__(self):
+        return raise_lookup_error, ()
+
+
+def raise_lookup_error():
+    raise LookupError("my own")
+
+
+PROGRAMS = {"gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress, "zlib": zlib.compress}
+
+
+@pytest.mark.parametrize("inner", [0, "zlib"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_files_that_another_program_compressed(tmp_path, program, inner):
+    arrays = [np.arange(200_000.0), np.arange(5), np.array(["text"] * 100)]
+    dump(arrays, tmp_path / "plain", compress=inner)
+    path = tmp_path / "packed"
+    packed = PROGRAMS[program]((tmp_path / "plain").read_bytes())
+    path.write_bytes(packed)
+    with pytest.warns(UserWarning, match="is compressed, so mmap_mode='r' is ignored"):
+        mapped = load(path, "r")
+    for found in (mapped, load(path), load(path, trusted=False), load(io.BytesIO(packed)), load(OneByOne(packed))):
+        for array, expected in zip(found, arrays, strict=True):
+            same_array(array, expected)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_damage_of_files_that_another_program_compressed(path, program):
+    dump(np.arange(20_000.0), path)
+    with open(path, "rb") as file:
+        packed = PROGRAMS[program](file.read())
+    for n_bytes in (1, 5, 20, 1_000, len(packed) // 2):
+        with pytest.raises((TruncatedFileError, CorruptFileError, ForeignFileError)):
+            load(io.BytesIO(packed[:n_bytes]))
+    for place in range(100, len(packed) // 2, 501):
+        broken = bytearray(packed)
+        broken[place] ^= 0x55
+        with pytest.raises((TruncatedFileError, CorruptFileError)):
+            load(io.BytesIO(broken))
+
+
+def test_errors_of_objects_in_compressed_files_are_their_own(path):
+    dump(Raising(), path)
+    with open(path, "rb") as file, pytest.raises(LookupError, match="my own"):
+        load(io.BytesIO(gzip.compress(file.read())))
+
+
+def test_files_within_gzip_are_read_as_streams(path):
+    with gzip.open(path, "wb") as file:
+        dump(np.zeros(4_000_000), file)  # 32 MB that take 32 KB
+    tracemalloc.start()
+    try:
+        assert len(load(path)) == 4_000_000
+        assert tracemalloc.get_traced_memory()[1] < 56e6  # the array, and less than another
+    finally:
+        tracemalloc.stop()
+
+
+def test_open_gzip_files(path):
+    values = [np.arange(10), np.arange(200_000.0), np.array("text")]
+    with gzip.open(path, "wb") as file:
+        for value in values:
+            dump(value, file)
+    with gzip.open(path) as file:
+        for value in values:
+            same_array(load(file), value)
+
+
 def test_paths_of_every_kind(tmp_path):
     for name in (tmp_path / "a", str(tmp_path / "b"), os.fsencode(tmp_path / "c")):
         dump(1, name)
@@ -443,12 +527,20 @@ def test_devices_are_written_in_place():
         ({"compress": "nonsense"}, "compression method"),
         ({"compress": ("zlib", 3, 4)}, "tuple"),
         ({"compress": ("zlib", 12)}, "compress level"),
+        ({"compress": 2.5}, "compress level"),
+        ({"compress": [3]}, "compress level"),
         ({"filename": 5}, "filename"),
     ],
 )
 def test_bad_arguments_of_dump(path, arguments, message):
     with pytest.raises(ValueError, match=message):
         dump(1, **{"filename": path, **arguments})
+
+
+def test_no_compression_can_be_written_as_none(tmp_path):
+    for name, codec in (("file", ""), ("file.gz", "gzip")):
+        dump([0.0] * 1000, tmp_path / name, compress=None)
+        assert fmt.unpack_header((tmp_path / name).read_bytes()[: fmt.HEADER_BYTES]).codec == codec
 
 
 def test_bad_arguments_of_load(path):

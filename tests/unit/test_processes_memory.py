@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fastpar import Parallel, delayed, shared_array, shared_empty
+from fastpar import Memory, Parallel, delayed, hash, shared_array, shared_empty
 from fastpar._core.segments import Segment
 from fastpar.arrays import mapped
 from fastpar.engines.processes import places
@@ -318,3 +318,41 @@ def test_a_shared_array_is_freed_with_its_last_reference():
 
 def count_mapped():
     return len(mapped)
+
+
+def digests(*arrays):
+    return [hash(array) for array in arrays]
+
+
+@pytest.mark.parametrize("mode", ["r", "c", "r+", "w+"])
+@pytest.mark.parametrize("with_folder", [False, True])
+def test_arrays_that_we_map_have_the_digests_of_arrays(tmp_path, mode, with_folder):
+    def derived(array):
+        return digests(array, array[10:], array.T, array.copy(), array.astype("f4"), {"a": [array]})
+
+    array = np.arange(1_000.0).reshape(50, 20)
+    options = {"temp_folder": str(tmp_path)} if with_folder else {}
+    expected = derived(array)
+    assert parallel(mmap_mode=mode, max_nbytes=1, **options)([delayed(derived)(array)] * 2) == [expected] * 2
+
+
+@pytest.mark.parametrize("max_nbytes", [1, "1M"])
+def test_arrays_that_the_caller_mapped_have_the_digests_of_memmaps(tmp_path, max_nbytes):
+    np.arange(1_000.0).tofile(tmp_path / "a")
+    by_name, private = (np.memmap(tmp_path / "a", "f8", mode, shape=(50, 20)) for mode in ("r", "c"))
+    ordinary = [by_name.copy(), np.asarray(by_name), private.view(np.ndarray)]
+    arrays = [by_name, private, by_name[::2, ::3], private[::2], *ordinary]
+    expected = digests(*arrays)
+    assert len(set(expected)) == 4  # the first two are equal, and the last three
+    assert parallel(max_nbytes=max_nbytes)(delayed(hash)(array) for array in arrays) == expected
+
+
+def test_a_large_argument_is_the_same_call_in_a_worker(tmp_path):
+    @Memory(tmp_path, verbose=0).cache
+    def total(array):
+        (tmp_path / "calls").open("a").write(type(array).__name__ + "\n")
+        return array.sum()
+
+    array = np.ones(200_000)  # 1.6 MB: above max_nbytes
+    assert parallel()([delayed(total)(array)] * 2) == [total(array)] * 2
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1

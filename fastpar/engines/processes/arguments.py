@@ -2,6 +2,10 @@
 
 In the parent, `Arrays` replaces a large array in a pickle by the number of a segment. In the worker, `receive` takes
 the segments in, and `load_array`, which the pickle calls, makes arrays over them. Memory-mapped files pass by name.
+
+Many arrays arrive as a `numpy.memmap` that were none. NumPy keeps the map of one in `_mmap` and gives it to views. Here
+that is set if and only if the array was a memmap where it came from, and maps something. So `fastpar.hash` and `Memory`
+see what the caller had, in copies too, which NumPy makes with the class and without a map.
 """
 
 from __future__ import annotations
@@ -71,7 +75,13 @@ def forget(numbers: list[int]) -> None:
 
 
 def load_array(
-    number: int, mode: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+    number: int,
+    mode: str,
+    dtype: Any,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+    was_memmap: bool = False,
 ) -> Any:
     """An array over a segment: a `numpy.memmap` in `mode`, or for mode "shared" an ordinary array."""
     import numpy as np
@@ -89,20 +99,47 @@ def load_array(
         segment.give_up_fd()
     array = np.ndarray.__new__(np.memmap, shape, dtype, segment, offset, strides)
     array.mode = mode
+    array._mmap = segment if was_memmap else None
     return array
 
 
-def load_memmap(path: str, mode: str, offset: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    """A memory-mapped file, mapped here."""
+def load_memmap(
+    path: str,
+    mode: str,
+    offset: int,
+    dtype: Any,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    was_memmap: bool = True,
+) -> Any:
+    """A memory-mapped file, or an ordinary array over one, mapped here."""
     import numpy as np
 
+    array: Any
     if all(strides[i] == dtype.itemsize * _product(shape[i + 1 :]) for i in range(len(shape))):
-        return np.memmap(path, dtype, mode, offset, shape)  # type: ignore[call-overload]
-    n_bytes = sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + dtype.itemsize
-    flat = np.memmap(path, np.uint8, mode, offset, n_bytes)  # type: ignore[call-overload]
-    array = np.ndarray.__new__(np.memmap, shape, dtype, flat, 0, strides)
-    array.mode, array.filename = mode, path
+        array = np.memmap(path, dtype, mode, offset, shape)  # type: ignore[call-overload]
+    else:
+        n_bytes = sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + dtype.itemsize
+        flat: Any = np.memmap(path, np.uint8, mode, offset, n_bytes)  # type: ignore[call-overload]
+        array = np.ndarray.__new__(np.memmap, shape, dtype, flat, 0, strides)
+        array.mode, array.filename, array.offset, array._mmap = mode, path, flat.offset, flat._mmap
+    if not was_memmap:
+        array._mmap = None
     return array
+
+
+def load_copy(values: Any) -> Any:
+    """A memory-mapped array of which only the values could be sent: it counts as what it was."""
+    import numpy as np
+
+    array = values.view(np.memmap)
+    array._mmap = values
+    return array
+
+
+def is_memmap(array: Any) -> bool:
+    """Whether an array is a `numpy.memmap` that maps something."""
+    return getattr(array, "_mmap", None) is not None
 
 
 def _product(numbers: tuple[int, ...]) -> int:
@@ -165,7 +202,7 @@ def _return(array: Any) -> Any:
 
 
 def _return_memmap(array: Any) -> Any:
-    if array.filename is not None:
+    if is_memmap(array):
         return array.__reduce_ex__(5)
     import numpy as np
 
@@ -277,8 +314,12 @@ class Arrays:
         if shared is None and array.base is not None:
             place = _place_in_file(array)
             if place is not None:
-                return load_memmap, (*place, array.dtype, array.shape, array.strides)
+                return load_memmap, (*place, array.dtype, array.shape, array.strides, is_memmap(array))
         if shared is None and not self._is_stored(array):
+            if is_memmap(array):
+                import numpy as np
+
+                return load_copy, (np.asarray(array),)
             return array.__reduce_ex__(5)
         if shared is not None:
             number = self._number(shared, shared)
@@ -286,7 +327,7 @@ class Arrays:
             return load_array, (number, "shared", array.dtype, array.shape, array.strides, offset)
         number = self._number(array, None)
         strides = contiguous_strides(array)
-        return load_array, (number, self._mode, array.dtype, array.shape, strides, 0)
+        return load_array, (number, self._mode, array.dtype, array.shape, strides, 0, is_memmap(array))
 
     def _is_stored(self, array: Any) -> bool:
         """Whether an array has, or gets, a segment."""
