@@ -10,14 +10,10 @@ from bench.harness import N_JOBS, Case, Target, Timed
 from bench.isolation import fresh_interpreter, require_module
 
 PROGRAM = """
-import time, joblib
+import time
 if {library!r} == "fastpar":
-    import fastpar, fastpar.logger, fastpar.parallel
-    for name in ("Parallel", "delayed", "effective_n_jobs", "parallel_backend", "parallel_config", "cpu_count"):
-        setattr(joblib, name, getattr(fastpar, name))
-    for name in ("Parallel", "get_active_backend", "ThreadingBackend"):
-        setattr(joblib.parallel, name, getattr(fastpar.parallel, name))
-    joblib.logger.short_format_time = fastpar.logger.short_format_time
+    import fastpar.as_joblib
+import joblib
 from sklearn.datasets import make_classification
 x, y = make_classification(200, 8, random_state=0)
 {work}

@@ -7,22 +7,15 @@ import pytest
 pytest.importorskip("sklearn")
 pytest.importorskip("joblib")
 
-#: What scikit-learn takes of joblib outside `Parallel` (Memory, dump, load, hash, pools) stays joblib's.
 PROGRAM = """
 import json, sys
-import joblib
 if sys.argv[1] == "fastpar":
-    import fastpar, fastpar.logger, fastpar.parallel
-    for name in ("Parallel", "delayed", "effective_n_jobs", "parallel_backend", "parallel_config", "cpu_count"):
-        setattr(joblib, name, getattr(fastpar, name))
-    for name in ("Parallel", "get_active_backend", "ThreadingBackend"):
-        setattr(joblib.parallel, name, getattr(fastpar.parallel, name))
-    joblib.logger.short_format_time = fastpar.logger.short_format_time
-
+    import fastpar.as_joblib
+import joblib
 import numpy as np
 from sklearn.datasets import make_classification
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.parallel import Parallel
 
@@ -31,7 +24,11 @@ forest = RandomForestClassifier(20, random_state=0, n_jobs=2).fit(x, y)
 with joblib.parallel_backend("threading", n_jobs=2):
     search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1, 10]}, cv=3).fit(x, y)
     scores = cross_val_score(RandomForestClassifier(5, random_state=1), x, y, cv=3)
+stack = StackingClassifier([("a", LogisticRegression()), ("b", RidgeClassifier())], n_jobs=2, cv=3).fit(x, y)
+in_worker, = joblib.Parallel(2)([joblib.delayed(lambda: __import__("joblib").Parallel.__module__)()])
 print(json.dumps({
+    "in_worker": in_worker,
+    "stack": stack.predict(x).tolist(),
     "library": Parallel.__mro__[1].__module__,
     "forest": forest.predict_proba(x).tolist(),
     "search": [search.best_params_["C"], search.cv_results_["mean_test_score"].tolist()],
@@ -45,5 +42,6 @@ def test_scikit_learn_computes_the_same(python):
     runs = [python.run("-c", PROGRAM, library) for library in ("fastpar", "joblib")]
     assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
     ours, theirs = (json.loads(run.stdout) for run in runs)
-    assert (ours.pop("library"), theirs.pop("library")) == ("fastpar.parallel", "joblib.parallel")
+    for key in ("library", "in_worker"):
+        assert (ours.pop(key), theirs.pop(key)) == ("fastpar.parallel", "joblib.parallel")
     assert ours == theirs

@@ -33,7 +33,7 @@ LAYERS = (
     ("runloop", "call", "memory"),
     ("parallel", "kernels"),
     ("__init__",),
-    ("demo", "info", "__main__"),
+    ("as_joblib", "demo", "info", "__main__"),
 )
 
 #: Modules whose names begin with an underscore belong to the layer of those that use them.

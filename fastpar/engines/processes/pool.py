@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastpar.engines.processes.session import ProcessSession
 
 #: Where the caller has one of these, workers will want it too.
-USUAL_MODULES = ("numpy", "logging", "multiprocessing")
+USUAL_MODULES = ("fastpar.as_joblib", "numpy", "logging", "multiprocessing")
 #: Memory that is kept between calls, for their arguments.
 WAREHOUSE_BYTES = 1 << 28
 
