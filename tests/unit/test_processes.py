@@ -410,6 +410,99 @@ def test_what_scripts_define(python, tmp_path):
     )
 
 
+CLASSES = """
+import abc, collections, dataclasses, enum, functools, typing, weakref
+from fastpar import Parallel, delayed
+
+class Row(typing.NamedTuple):
+    x: int
+    y: str = "y"
+    def double(self):
+        return self._replace(x=2 * self.x)
+    @property
+    def next(self):
+        return self.x + 1
+
+class SubRow(Row):
+    __slots__ = ()
+
+if hasattr(typing, "Self"):  # Python 3.11, which lets named tuples be generic
+    T = typing.TypeVar("T")
+    class GenericRow(typing.NamedTuple, typing.Generic[T]):
+        x: T
+    assert GenericRow[int](1) == (1,)
+else:
+    GenericRow = Row
+
+Old = collections.namedtuple("Old", "a b", defaults=[2])
+
+class Mixin:
+    __slots__ = ()
+    def five(self):
+        return 5
+
+class Color(Mixin, enum.Enum):
+    RED = 1
+
+class Flags(Mixin, enum.Flag):
+    A = 1
+    B = 2
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    x: int = 1
+
+class Abstract(abc.ABC):
+    __slots__ = ("x", "__weakref__")
+    @property
+    @abc.abstractmethod
+    def value(self): ...
+
+class Concrete(Abstract):
+    __slots__ = ("__value",)
+    @property
+    def value(self):
+        return self.__value
+    @value.setter
+    def value(self, value):
+        self.__value = value
+
+class Lazy:
+    @functools.cached_property
+    def value(self):
+        "Three."
+        return 3
+
+class Outer:
+    class Inner(typing.NamedTuple):
+        z: int = 1
+
+def make():
+    concrete, lazy = Concrete(), Lazy()
+    concrete.value, concrete.x = 1, 2
+    weakref.ref(concrete)
+    assert lazy.value == 3 and vars(lazy) == {"value": 3} and Lazy.value.__doc__ == "Three."
+    assert Row(2).double() == (4, "y") and Row(2).next == 3 and Row._field_defaults == {"y": "y"}
+    assert Row.__annotations__ == {"x": int, "y": str} and repr(Row(1)) == "Row(x=1, y='y')"
+    values = [Row(1), SubRow(1), GenericRow(1), Old(1), Color.RED, Flags.A | Flags.B, Frozen(3), concrete, lazy]
+    values.append(Outer.Inner())
+    dicts = [type(value).__name__ for value in values if hasattr(value, "__dict__")]
+    return values, dicts, Color.RED.five()
+
+here = make()
+there, = Parallel(1, "processes", task_timeout=60)([delayed(make)()])
+assert [type(value) for value in there[0]] == [type(value) for value in here[0]]
+assert there[0][:7] == here[0][:7] and there[0][7].value == 1 and there[0][9] == Outer.Inner()
+assert there[1:] == here[1:] == (["Color", "Flags", "Lazy"], 5), there
+"""
+
+
+def test_classes_that_scripts_define(python):
+    done = python.run("-c", CLASSES)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
 def test_caches_of_local_functions():
     step = 5
 

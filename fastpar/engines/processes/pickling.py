@@ -3,8 +3,8 @@
 An object of `__main__` cannot be pickled by name, for a worker has another `__main__`. Nor need it be found out
 beforehand: the C pickler stops at the first one, and cloudpickle begins anew; so it does where the C pickler refuses.
 
-Two things that scripts hold are beyond cloudpickle 3.1 and done here: functions under `functools.lru_cache`, and
-classes with `__slots__`.
+Three things that scripts hold are beyond cloudpickle 3.1 and done here: functions under `functools.lru_cache`,
+`functools.cached_property`, and classes with `__slots__`.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def _dumps_by_value(value: object, table: Reducers, keep_aside: Callable[[Any], 
         dispatch_table = {  # noqa: RUF012 -- how a pickler is told
             **cloudpickle.Pickler.dispatch_table,
             functools._lru_cache_wrapper: _reduce_cached,
+            functools.cached_property: _reduce_property,
             **table,
         }
 
@@ -107,6 +108,11 @@ def _with_slots(kind: type, reduction: Any) -> Any:
     if slots is None or type(reduction) is not tuple or reduction[0].__name__ != "_make_skeleton_class":
         return reduction
     make, (metaclass, name, bases, attributes, *rest), *others = reduction
+    if any(type(base) is FunctionType for base in bases):  # `typing.NamedTuple`, which makes the slots itself
+        state = others[0][0]
+        if getattr(state.get("__class_getitem__"), "__module__", None) == "typing":  # made there, too; it has no name
+            del state["__class_getitem__"]
+        return reduction
     attributes = {**attributes, "__slots__": slots if isinstance(slots, str) else tuple(slots)}
     return (make, (metaclass, name, bases, attributes, *rest), *others)
 
@@ -128,6 +134,12 @@ def _make_cached(parameters: dict[str, Any]) -> Any:
 
     cached = functools.lru_cache(**parameters)(call)
     return cached
+
+
+def _reduce_property(cached: Any) -> Any:
+    """A `cached_property` without its lock, which Python 3.10 and 3.11 give it: the new one has its own."""
+    state = {name: part for name, part in vars(cached).items() if name != "lock"}
+    return functools.cached_property, (cached.func,), state
 
 
 def culprit(value: object, name: str) -> tuple[str, BaseException] | None:
