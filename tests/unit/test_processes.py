@@ -1,7 +1,9 @@
 """Calls on worker processes: results, arrays, leases, settings, life cycle."""
 
+import copy
 import functools
 import gc
+import importlib
 import logging
 import os
 import pickle
@@ -11,10 +13,12 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 from functools import partial
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -514,6 +518,56 @@ def test_caches_of_local_functions():
         assert parallel()(delayed(cached)(i) for i in range(3)) == [cached(i) for i in range(3)]
 
 
+@pytest.fixture
+def by_value(tmp_path, monkeypatch):
+    """A package with a module, changed since it was imported, and a module that no file has; not registered yet."""
+    (tmp_path / "edited").mkdir()
+    (tmp_path / "edited" / "__init__.py").touch()
+    (tmp_path / "edited" / "part.py").write_text(
+        "import functools\n\nSCALE = 1\n\n\ndef scale(x):\n    return x * SCALE\n\n\n"
+        "@functools.lru_cache\ndef cached(x):\n    return x * SCALE\n\n\n"
+        "class Scaler:\n    def __call__(self, x):\n        return x * SCALE\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    part = importlib.import_module("edited.part")
+    part.SCALE = 10
+    generated = types.ModuleType("generated")
+    exec("def increase(x):\n    return x + 1", generated.__dict__)
+    monkeypatch.setitem(sys.modules, "generated", generated)
+    registered = [sys.modules["edited"], generated]
+    yield registered, part, generated
+    for module in registered:
+        if module.__name__ in cloudpickle.list_registry_pickle_by_value():
+            cloudpickle.unregister_pickle_by_value(module)
+    for name in ("edited", "edited.part"):
+        del sys.modules[name]
+
+
+def test_modules_that_cloudpickle_sends_by_value(by_value):
+    modules, part, generated = by_value
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    for function in (part.scale, part.cached, part.Scaler(), part.Scaler().__call__, partial(part.scale)):
+        assert parallel()(delayed(function)(i) for i in range(3)) == [0, 10, 20]
+        assert parallel()(delayed(map_it)(function, i) for i in range(3)) == [[0], [10], [20]]
+    assert parallel()(delayed(generated.increase)(i) for i in range(3)) == [1, 2, 3]
+    (scaler,) = set(map(type, parallel()([delayed(copy.copy)(part.Scaler())] * 2)))
+    assert scaler is part.Scaler
+
+
+def test_modules_go_by_name_again_when_cloudpickle_has_been_told_so(by_value):
+    (edited, _), part, _ = by_value
+    assert parallel()([delayed(part.scale)(1)] * 2) == [1, 1]
+    cloudpickle.register_pickle_by_value(edited)
+    assert parallel()([delayed(part.scale)(1)] * 2) == [10, 10]
+    cloudpickle.unregister_pickle_by_value(edited)
+    assert parallel()([delayed(part.scale)(1)] * 2) == [1, 1]
+
+
+def map_it(function, x):
+    return [function(x)]
+
+
 def test_one_worker_process_where_a_task_may_have_to_be_killed():
     pids = Parallel(1, "processes", task_timeout=60)(delayed(os.getpid)() for _ in range(3))
     assert len(set(pids)) == 1
@@ -738,6 +792,7 @@ print(Parallel(2, "processes")(delayed(abs)(-x) for x in (1, 2)))
 def test_an_interpreter_ends_with_tasks_running(python):
     code = """
 import time
+import types
 from fastpar import Parallel, delayed
 results = Parallel(2, "processes", return_as="generator")(delayed(time.sleep)(60) for _ in range(4))
 print("done")

@@ -2,6 +2,7 @@
 
 An object of `__main__` cannot be pickled by name, for a worker has another `__main__`. Nor need it be found out
 beforehand: the C pickler stops at the first one, and cloudpickle begins anew; so it does where the C pickler refuses.
+The same holds of modules that the user has told cloudpickle to send by value.
 
 Three things that scripts hold are beyond cloudpickle 3.1 and done here: functions under `functools.lru_cache`,
 `functools.cached_property`, and classes with `__slots__`.
@@ -39,9 +40,10 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
     reducers : dict, optional
         For types that are pickled our way.
     """
+    registered = _registered()
     if type(value) is FunctionType or (type(value) is BuiltinFunctionType and type(value.__self__) is ModuleType):
         with suppress(pickle.PicklingError, AttributeError, ImportError):  # by its name, as most functions can
-            if value.__module__ not in (None, *MAINS):
+            if value.__module__ not in (None, *MAINS) and not _is_registered(value.__module__, registered):
                 return pickle.dumps(value, PROTOCOL), []
     buffers: list[pickle.PickleBuffer] = []
 
@@ -56,7 +58,7 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
 
     table = copyreg.dispatch_table if reducers is None else {**copyreg.dispatch_table, **reducers}
     try:
-        pickled = _dumps_by_name(value, table, keep_aside)
+        pickled = _dumps_by_name(value, table, keep_aside, registered)
     except (pickle.PicklingError, AttributeError, TypeError, ImportError):
         buffers.clear()
         pickled = _dumps_by_value(value, table, keep_aside)
@@ -66,6 +68,8 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
 class _ByName(pickle.Pickler):
     """Refuses what is of `__main__`."""
 
+    registered: set[str]
+
     def reducer_override(self, value: Any) -> Any:
         module = getattr(value, "__module__", None)  # an object's own, or its class's
         if module in MAINS or (module is None and type(value) is FunctionType):  # which pickle takes for the same
@@ -73,9 +77,35 @@ class _ByName(pickle.Pickler):
         return NotImplemented
 
 
-def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], bool]) -> bytes:
+class _ByNameElsewhere(_ByName):
+    """Refuses what is of registered modules, too. A class of its own, for it is asked about each object."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if _is_registered(getattr(value, "__module__", None), self.registered):
+            raise pickle.PicklingError("its module is sent by value")
+        return super().reducer_override(value)
+
+
+def _registered() -> set[str]:
+    """The modules and packages that `cloudpickle.register_pickle_by_value` has been told of."""
+    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return registry() if registry is not None else set()  # not loaded: nobody can have told it
+
+
+def _is_registered(module: object, registered: set[str]) -> bool:
+    """Whether what is of a module goes by value, for its own sake or its package's."""
+    if not registered or type(module) is not str:
+        return False
+    return module in registered or module.startswith(tuple([f"{name}." for name in registered]))
+
+
+def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], bool], registered: set[str]) -> bytes:
     file = io.BytesIO()
-    pickler = _ByName(file, PROTOCOL, buffer_callback=keep_aside)
+    if registered:
+        pickler: _ByName = _ByNameElsewhere(file, PROTOCOL, buffer_callback=keep_aside)
+        pickler.registered = registered
+    else:
+        pickler = _ByName(file, PROTOCOL, buffer_callback=keep_aside)
     if table is not copyreg.dispatch_table:
         pickler.dispatch_table = table
     pickler.dump(value)
@@ -118,12 +148,12 @@ def _with_slots(kind: type, reduction: Any) -> Any:
 
 
 def _reduce_cached(cached: Any) -> Any:
-    """A function under `lru_cache` whose name a worker does not find; the worker's cache begins empty.
+    """A function under `lru_cache` that goes by value; the worker's cache begins empty.
 
     It may call itself by that name, so it is made first and learns later what it calls.
     """
-    name = getattr(cached, "__qualname__", "<locals>")  # around a partial there is none
-    if cached.__module__ not in MAINS and "<locals>" not in name:
+    name, module = getattr(cached, "__qualname__", "<locals>"), cached.__module__  # around a partial there is no name
+    if "<locals>" not in name and module not in MAINS and not _is_registered(module, _registered()):
         return name
     return _make_cached, (cached.cache_parameters(),), cached.__wrapped__, None, None, functools.update_wrapper
 
