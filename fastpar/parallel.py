@@ -130,7 +130,8 @@ class Parallel(Logger):
     Notes
     -----
     The first task that raises stops the run, whatever its place: its exception arrives as it is, with a note that
-    names the task. Queued tasks are dropped, running ones are let go; where a list was asked for, the results that were
+    names the task; from a worker process as an equal one, and as a `fastpar.errors.RemoteTaskError` if it cannot be
+    pickled. Queued tasks are dropped, running ones are let go; where a list was asked for, the results that were
     there by then are in ``fastpar.errors.finished_results(error)``. An exception of the iterable arrives as it is
     too, when the running tasks have ended. Ctrl-C stops a run at once.
 

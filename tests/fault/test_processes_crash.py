@@ -259,6 +259,9 @@ class Unmakeable(Exception):
     def __init__(self, a, b):
         super().__init__(a)
 
+    def __reduce__(self):
+        return Unmakeable, self.args
+
 
 def raise_unmakeable(i):
     raise Unmakeable(i, "b")

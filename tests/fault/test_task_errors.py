@@ -1,16 +1,19 @@
 """Whatever a task raises arrives as it is: its type, attributes and traceback, with a note and few frames of ours."""
 
+import dataclasses
 import gc
+import subprocess
 import sys
 import threading
 import traceback
 import weakref
 
+import numpy as np
 import pytest
 
 import fastpar
 from fastpar import Parallel, delayed, shutdown
-from fastpar.errors import CallInProgressError
+from fastpar.errors import CallInProgressError, RemoteTaskError
 
 OURS = fastpar.__file__.rpartition("__init__")[0]
 RETURN_AS = ("list", "generator", "generator_unordered")
@@ -264,3 +267,296 @@ def test_a_failed_call_keeps_nothing_when_its_error_has_gone(backend, return_as)
         assert reference() is None
     finally:
         gc.enable()
+
+
+class CodeError(ValueError):
+    """Made with two arguments, and its `args` have one."""
+
+    def __init__(self, code, text):
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+class ColumnError(KeyError):
+    """Could be made of its `args`, and would be another then."""
+
+    def __init__(self, name):
+        super().__init__(f"no column {name!r}")
+        self.name = name
+
+
+class KeywordError(Exception):
+    def __init__(self, *, path):
+        self.path = path
+
+    def __str__(self):
+        return f"not in {self.path}"
+
+
+class NewError(Exception):
+    def __new__(cls, number):
+        error = super().__new__(cls, f"number {number}")
+        error.number = number
+        return error
+
+    def __init__(self, number):
+        pass
+
+
+class PrivateSlotsError(Exception):
+    __slots__ = ("__secret", "never_set", "nothing")
+
+    def __init__(self, secret):
+        super().__init__()
+        self.__secret, self.nothing = secret, None
+
+    def __str__(self):
+        return f"{self.__secret} {self.nothing}"
+
+
+@dataclasses.dataclass
+class RecordError(Exception):
+    code: int
+    text: str = "text"
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    code: int
+
+
+class RefusingError(Exception):
+    def __init__(self, code):
+        super().__init__("refuses", code)
+        self.__dict__["code"] = code
+
+    def __setattr__(self, name, value):
+        raise AttributeError("no")
+
+
+class FileError(OSError):
+    def __init__(self, name):
+        super().__init__(2, "cannot be found", name)
+        self.more = name
+
+
+class NewFileError(FileNotFoundError):
+    def __new__(cls, name):
+        return super().__new__(cls, 2, "cannot be found", name)
+
+
+class TwoBasesError(ColumnError, OSError):
+    pass
+
+
+class DecodingError(UnicodeDecodeError):
+    def __init__(self, content):
+        super().__init__("ascii", content, 0, 1, "not mine")
+
+
+class ModuleError(ImportError):
+    def __init__(self, module):
+        super().__init__(f"no {module}", name=module, path="/nowhere")
+
+
+class ParsingError(SyntaxError):
+    def __init__(self, line):
+        super().__init__("cannot be parsed", ("file.py", line, 3, "x = = 1", line, 4))
+
+
+class EndError(SystemExit):
+    def __init__(self, code, reason):
+        super().__init__(code)
+        self.args = (reason,)
+
+
+class HoldingError(Exception):
+    """Holds another, a large array, and itself."""
+
+    def __init__(self, inner):
+        super().__init__("holds", inner)
+        self.inner, self.itself, self.array = inner, self, np.arange(10_000)
+
+
+class OwnPickleError(Exception):
+    def __init__(self, a, *, b):
+        super().__init__("own pickle")
+        self.a, self.b = a, b
+
+    def __reduce__(self):
+        return restore_own, (self.a, self.b)
+
+
+def restore_own(a, b):
+    error = OwnPickleError(a, b=b)
+    error.is_restored = True
+    return error
+
+
+def changed(error, **attributes):
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
+MAKERS = {
+    "CodeError": lambda: CodeError(3, "bad"),
+    "ColumnError": lambda: ColumnError("age"),
+    "KeywordError": lambda: KeywordError(path="here"),
+    "NewError": lambda: NewError(4),
+    "PrivateSlotsError": lambda: PrivateSlotsError("hidden"),
+    "RecordError": lambda: RecordError(5),
+    "RecordError by keyword": lambda: RecordError(code=5),
+    "FrozenError": lambda: FrozenError(code=6),
+    "RefusingError": lambda: RefusingError(7),
+    "FileError": lambda: FileError("file"),
+    "NewFileError": lambda: NewFileError("file"),
+    "TwoBasesError": lambda: TwoBasesError("age"),
+    "DecodingError": lambda: DecodingError(b"\xff"),
+    "ModuleError": lambda: ModuleError("nothing"),
+    "ParsingError": lambda: ParsingError(9),
+    "HoldingError": lambda: HoldingError(CodeError(8, "inner")),
+    "OddConstructorError": lambda: OddConstructorError(1, b=2),
+    "CalledProcessError": lambda: subprocess.CalledProcessError(2, "ls", stderr=b"no"),
+    "CallInProgressError": lambda: CallInProgressError("a task's own"),
+    "BlockingIOError": lambda: BlockingIOError(11, "later", 5),
+    "FileNotFoundError": lambda: FileNotFoundError(2, "cannot be found", "a", None, "b"),
+    "OSError, one argument": lambda: OSError("alone"),
+    "KeyError": lambda: KeyError("key"),
+    "StopIteration": lambda: StopIteration(1, 2),
+    "UnicodeEncodeError": lambda: UnicodeEncodeError("ascii", "\xff", 0, 1, "no"),
+    "UnicodeDecodeError, changed": lambda: changed(UnicodeDecodeError("ascii", b"\xff", 0, 1, "no"), reason="other"),
+    "SyntaxError, changed": lambda: changed(SyntaxError("no"), filename="f.py", lineno=3),
+    "ImportError": lambda: ImportError("no", name="a", path="b"),
+    "AttributeError": lambda: AttributeError("no", name="a"),
+    "NameError": lambda: NameError("no", name="a"),
+    "MemoryError": lambda: MemoryError("no"),
+    "attributes": lambda: changed(ValueError("no"), __notes__=["mine"], more=[1]),
+}
+if sys.version_info >= (3, 11):
+    from builtins import ExceptionGroup
+
+    class SeveralError(ExceptionGroup):
+        def __new__(cls, errors, why):
+            return super().__new__(cls, f"several: {why}", errors)
+
+        def __init__(self, errors, why):
+            self.why = why
+
+        def derive(self, errors):
+            return SeveralError(errors, self.why)
+
+    MAKERS["ExceptionGroup"] = lambda: ExceptionGroup("group", [CodeError(1, "a"), KeyError("b")])
+    MAKERS["SeveralError"] = lambda: SeveralError([CodeError(1, "a"), KeyError("b")], "reasons")
+
+
+def raise_made(name):
+    raise MAKERS[name]()
+
+
+FIELDS = (
+    *("errno", "strerror", "filename", "filename2", "characters_written"),
+    *("encoding", "object", "start", "end", "reason"),
+    *("msg", "lineno", "offset", "text", "end_lineno", "end_offset", "print_file_and_line"),
+    *("value", "code", "name", "path", "message", "nothing"),
+)
+
+
+def description(error):
+    """All that one can see of an exception, in values that can be compared."""
+    parts = {name: plain(part) for name, part in vars(error).items() if not name.startswith(("_fastpar", "itself"))}
+    parts |= {name: plain(getattr(error, name, "none")) for name in FIELDS}
+    return type(error), plain(error.args), str(error), parts, plain(getattr(error, "exceptions", None))
+
+
+def plain(part):
+    if isinstance(part, (list, tuple)):
+        return [plain(each) for each in part]
+    if isinstance(part, np.ndarray):
+        return part.tolist()
+    return description(part) if isinstance(part, BaseException) else part
+
+
+def caught(name, *settings):
+    with pytest.raises(BaseException) as info:
+        Parallel(*settings)([delayed(raise_made)(name), delayed(abs)(-1)])
+    return info.value
+
+
+class TestSameExceptions:
+    @pytest.mark.parametrize("name", MAKERS)
+    def test_an_exception_is_the_same_on_every_backend(self, name):
+        wanted = caught(name, 1)
+        assert type(wanted) is type(MAKERS[name]())
+        assert description(caught(name, 2, "threading")) == description(wanted)
+        found = caught(name, 2, "processes")
+        assert description(found) == description(wanted)
+        assert type(found.__cause__).__name__ == "RemoteTraceback"
+
+    @pytest.mark.parametrize("name", ["CodeError", "FrozenError", "FileError"])
+    def test_an_exception_in_a_failure_is_the_same_on_every_backend(self, name):
+        failures = [
+            Parallel(*settings, on_error="return")([delayed(raise_made)(name), delayed(abs)(-1)])[0].error
+            for settings in [(1,), (2, "threading"), (2, "processes")]
+        ]
+        assert description(failures[1]) == description(failures[2]) == description(failures[0])
+
+    def test_an_exception_through_nested_calls(self):
+        def outer(backend):
+            Parallel(2, backend)([delayed(raise_made)("HoldingError")] * 2)
+
+        for backend in ("threading", "processes"):
+            with pytest.raises(HoldingError) as info:
+                Parallel(2, "processes")([delayed(outer)(backend)] * 2)
+            error = info.value
+            assert error.itself is error
+            assert description(error.inner)[:3] == (CodeError, ["8: inner"], "8: inner")
+            error.array[0] = 1  # it can be written to, as in the serial loop
+
+    def test_what_ends_the_interpreter_keeps_its_code(self):
+        def fail():
+            raise EndError(3, "a reason")
+
+        with pytest.raises(EndError) as info:
+            Parallel(2, "processes")([delayed(fail)()] * 2)
+        assert (info.value.code, info.value.args) == (3, ("a reason",))
+
+    def test_a_class_that_says_how_it_is_pickled_is_pickled_so(self):
+        def fail():
+            raise OwnPickleError(1, b=2)
+
+        with pytest.raises(OwnPickleError) as info:
+            Parallel(2, "processes")([delayed(fail)()] * 2)
+        assert (info.value.a, info.value.b, info.value.is_restored) == (1, 2, True)
+
+    def test_what_cannot_be_pickled_arrives_as_its_type_and_text(self):
+        def fail():
+            error = CodeError(1, "bad")
+            error.lock = threading.Lock()
+            raise error
+
+        with pytest.raises(RemoteTaskError, match="CodeError: 1: bad"):
+            Parallel(2, "processes")([delayed(fail)()] * 2)
+
+    def test_a_class_of_a_script(self, python):
+        done = python.run("-c", SCRIPT)
+        assert (done.stdout, done.stderr) == ("no column 'age' | ('age', 3)\n", "")
+
+
+SCRIPT = """
+from fastpar import Parallel, delayed
+
+class ColumnError(Exception):
+    __slots__ = ("name",)
+    def __init__(self, name, code):
+        super().__init__(f"no column {name!r}")
+        self.name, self.code = name, code
+
+def fail():
+    raise ColumnError("age", 3)
+
+try:
+    Parallel(2)([delayed(fail)()] * 2)
+except ColumnError as error:
+    print(error, "|", (error.name, error.code))
+"""

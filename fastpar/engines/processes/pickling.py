@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 
 
-def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[pickle.PickleBuffer]]:
+def dumps(
+    value: object, reducers: Reducers | None = None, reduce: Callable[[Any], Any] | None = None
+) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """A pickle, and its large buffers beside it.
 
     Parameters
@@ -39,6 +41,8 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
     value : object
     reducers : dict, optional
         For types that are pickled our way.
+    reduce : callable, optional
+        Asked about each object first: how it is pickled, or `NotImplemented`.
     """
     registered = _registered()
     if type(value) is FunctionType or (type(value) is BuiltinFunctionType and type(value.__self__) is ModuleType):
@@ -58,10 +62,10 @@ def dumps(value: object, reducers: Reducers | None = None) -> tuple[bytes, list[
 
     table = copyreg.dispatch_table if reducers is None else {**copyreg.dispatch_table, **reducers}
     try:
-        pickled = _dumps_by_name(value, table, keep_aside, registered)
+        pickled = _dumps_by_name(value, table, keep_aside, registered, reduce)
     except (pickle.PicklingError, AttributeError, TypeError, ImportError):
         buffers.clear()
-        pickled = _dumps_by_value(value, table, keep_aside)
+        pickled = _dumps_by_value(value, table, keep_aside, reduce)
     return pickled, buffers
 
 
@@ -69,6 +73,7 @@ class _ByName(pickle.Pickler):
     """Refuses what is of `__main__`."""
 
     registered: set[str]
+    reduce: Callable[[Any], Any] | None
 
     def reducer_override(self, value: Any) -> Any:
         module = getattr(value, "__module__", None)  # an object's own, or its class's
@@ -77,13 +82,17 @@ class _ByName(pickle.Pickler):
         return NotImplemented
 
 
-class _ByNameElsewhere(_ByName):
-    """Refuses what is of registered modules, too. A class of its own, for it is asked about each object."""
+class _ByNameIfAtAll(_ByName):
+    """Refuses what is of registered modules, too, and has its own way for some objects.
+
+    A class of its own, for it is asked about each object.
+    """
 
     def reducer_override(self, value: Any) -> Any:
         if _is_registered(getattr(value, "__module__", None), self.registered):
             raise pickle.PicklingError("its module is sent by value")
-        return super().reducer_override(value)
+        reduction = NotImplemented if self.reduce is None else self.reduce(value)
+        return super().reducer_override(value) if reduction is NotImplemented else reduction
 
 
 def _registered() -> set[str]:
@@ -99,11 +108,17 @@ def _is_registered(module: object, registered: set[str]) -> bool:
     return module in registered or module.startswith(tuple([f"{name}." for name in registered]))
 
 
-def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], bool], registered: set[str]) -> bytes:
+def _dumps_by_name(
+    value: object,
+    table: Reducers,
+    keep_aside: Callable[[Any], bool],
+    registered: set[str],
+    reduce: Callable[[Any], Any] | None,
+) -> bytes:
     file = io.BytesIO()
-    if registered:
-        pickler: _ByName = _ByNameElsewhere(file, PROTOCOL, buffer_callback=keep_aside)
-        pickler.registered = registered
+    if registered or reduce is not None:
+        pickler: _ByName = _ByNameIfAtAll(file, PROTOCOL, buffer_callback=keep_aside)
+        pickler.registered, pickler.reduce = registered, reduce
     else:
         pickler = _ByName(file, PROTOCOL, buffer_callback=keep_aside)
     if table is not copyreg.dispatch_table:
@@ -112,7 +127,9 @@ def _dumps_by_name(value: object, table: Reducers, keep_aside: Callable[[Any], b
     return file.getvalue()
 
 
-def _dumps_by_value(value: object, table: Reducers, keep_aside: Callable[[Any], bool]) -> bytes:
+def _dumps_by_value(
+    value: object, table: Reducers, keep_aside: Callable[[Any], bool], reduce: Callable[[Any], Any] | None
+) -> bytes:
     cloudpickle = import_cloudpickle()
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
@@ -124,7 +141,9 @@ def _dumps_by_value(value: object, table: Reducers, keep_aside: Callable[[Any], 
         }
 
         def reducer_override(self, value: Any) -> Any:
-            reduction = super().reducer_override(value)
+            reduction = NotImplemented if reduce is None else reduce(value)
+            if reduction is NotImplemented:
+                reduction = super().reducer_override(value)
             return _with_slots(value, reduction) if isinstance(value, type) else reduction
 
     file = io.BytesIO()

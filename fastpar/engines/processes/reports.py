@@ -1,8 +1,16 @@
-"""How an exception travels from a worker to the caller: as itself where it can, else as a `RemoteTaskError`."""
+"""How an exception travels from a worker to the caller: as itself where it can, else as a `RemoteTaskError`.
+
+As itself means that no constructor of the user's is called: pickle calls the class with `args`, and those are what the
+constructor gave to the built-in one, not what it was given itself. So an exception is taken to its parts, its
+attributes and what C keeps of it, and made of them. A class that says itself how it is pickled is pickled so.
+"""
 
 from __future__ import annotations
 
 import _pickle as pickle  # the C half: the other takes milliseconds to import
+import copyreg
+from contextlib import suppress
+from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType, WrapperDescriptorType
 
 from fastpar.engines.processes.arguments import hint_for
 from fastpar.engines.processes.pickling import dumps
@@ -12,8 +20,15 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-    #: The pickled exception or None, its type's name, its text, its traceback as text, its notes.
-    Description = tuple[bytes | None, str, str, str, list[str]]
+    #: The pickled exception and the buffers beside it, or None; its type's name, its text, its traceback as text, its
+    #: notes.
+    Description = tuple[tuple[bytes, list[bytearray]] | None, str, str, str, list[str]]
+
+#: Py_TPFLAGS_HEAPTYPE: the class was made by Python code, or by C code that might have been.
+_IS_HEAP_TYPE = 1 << 9
+
+#: With which a class says how it is pickled.
+_PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 
 
 def describe_error(error: BaseException) -> Description:
@@ -24,11 +39,79 @@ def describe_error(error: BaseException) -> Description:
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     pickled = None
     try:
-        pickled = dumps(error)[0]
-        pickle.loads(pickled)  # many can be pickled, and then not made again
+        body, buffers = dumps(error, reduce=_reduce_error)
+        pickled = body, [bytearray(buffer.raw()) for buffer in buffers]
+        pickle.loads(body, buffers=pickled[1])  # many can be pickled, and then not made again
     except Exception:  # noqa: BLE001 -- whatever the user's class raises
         pickled = None
     return pickled, kind, text_of(error), _traceback_of(error), _notes_of(error)
+
+
+def _reduce_error(value: Any) -> Any:
+    """How to pickle an exception, also one in another; NotImplemented for what pickle does as well, or alone can do."""
+    kind = type(value)
+    if not issubclass(kind, BaseException) or kind in copyreg.dispatch_table:
+        return NotImplemented
+    builtin: Any = _builtin_base(kind)
+    if any(getattr(kind, name, None) is not getattr(builtin, name, None) for name in _PICKLING) or _has_secrets(kind):
+        return NotImplemented
+    made_with: tuple[Any, ...] = ()
+    if builtin.__name__ == "BaseExceptionGroup":  # from Python 3.11 on; nobody can set what it holds
+        made_with = builtin.message.__get__(value), list(builtin.exceptions.__get__(value))
+    parts = {}
+    for name, field in _fields_of(kind).items():
+        with suppress(AttributeError):  # never set
+            part = field.__get__(value)
+            if part is not None or field.__objclass__.__flags__ & _IS_HEAP_TYPE:  # for C None may be more than nothing
+                parts[name] = part
+    return _make_error, (kind, made_with), (vars(value), parts), None, None, _set_parts
+
+
+def _make_error(kind: type[BaseException], made_with: tuple[Any, ...]) -> BaseException:
+    return _builtin_base(kind).__new__(kind, *made_with)  # type: ignore[no-any-return]
+
+
+def _set_parts(error: BaseException, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    attributes, parts = state
+    vars(error).update(attributes)  # past a `__setattr__` that refuses, as a frozen dataclass has
+    fields = _fields_of(type(error))
+    for name, part in parts.items():
+        with suppress(AttributeError):  # read-only, and so made with it
+            fields[name].__set__(error, part)
+
+
+def _builtin_base(kind: Any) -> Any:
+    """The built-in class, or that of a C extension, whose instances an exception's are in memory."""
+    while kind.__flags__ & _IS_HEAP_TYPE:
+        kind = kind.__base__
+    return kind
+
+
+def _has_secrets(kind: type) -> bool:
+    """Whether C code that is not Python's own makes the instances: nobody knows what it keeps in them."""
+    makers = [
+        vars(base).get(name)
+        for base in kind.__mro__
+        if base.__flags__ & _IS_HEAP_TYPE
+        for name in ("__new__", "__init__")
+    ]
+    is_of_c = any(type(maker) in (BuiltinFunctionType, WrapperDescriptorType) for maker in makers)
+    return is_of_c or _builtin_base(kind).__module__ != "builtins"
+
+
+def _fields_of(kind: type) -> dict[str, Any]:
+    """What an exception has beside its `__dict__`, by name: `args`, slots, and what the built-in classes have.
+
+    Without the object that lacks an attribute: it may be of any size, and Python 3.12 does not pickle it either.
+    """
+    fields: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        for name, field in vars(base).items():
+            if type(field) in (MemberDescriptorType, GetSetDescriptorType) and not name.startswith("__"):
+                fields[name] = field
+    if fields.get("obj") is vars(AttributeError)["obj"]:
+        del fields["obj"]
+    return fields
 
 
 def _traceback_of(error: BaseException) -> str:
@@ -55,7 +138,7 @@ def restore_error(description: Description) -> BaseException:
     error: Any = None
     if pickled is not None:
         try:
-            error = pickle.loads(pickled)
+            error = pickle.loads(pickled[0], buffers=pickled[1])
         except Exception:  # noqa: BLE001 -- whatever the user's class raises
             error = None
     if not isinstance(error, BaseException):
