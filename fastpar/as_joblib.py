@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import fastpar
@@ -30,6 +31,7 @@ SUBMODULES = ("hashing", "logger", "memory", "parallel")
 def _stand_in() -> ModuleType:
     """A module and no package, or else ``import joblib.x`` would run a second copy of ``fastpar/x.py``."""
     joblib = ModuleType("joblib", __doc__)
+    joblib.__spec__ = ModuleSpec("joblib", None, origin=__file__)
     joblib.__dict__.update(__version__=JOBLIB_VERSION, __all__=fastpar.__all__, __getattr__=fastpar.__getattr__)
     joblib.__dict__.update({name: getattr(fastpar, name) for name in fastpar.__all__ if name in vars(fastpar)})
     for name in SUBMODULES:

@@ -76,8 +76,8 @@ class Parallel(Logger):
     ----------
     n_jobs : int, optional
         How many tasks run at once. -1 is one for each CPU that this process may use (`cpu_count`), -2 one fewer, and
-        so on. By default what `parallel_config` says, else 1: the plain loop in the calling thread, which is also what
-        ``JOBLIB_MULTIPROCESSING=0`` in the environment makes of every number.
+        so on. By default what `parallel_config` says, else 1: the plain loop in the calling thread. So are threads and
+        worker processes where fastpar is imported with ``JOBLIB_MULTIPROCESSING=0`` in the environment.
     backend : str, ParallelBackendBase, concurrent.futures.Executor, optional
         What executes the tasks; default ``"processes"``. A multiprocessing context is accepted for one too.
     return_as : {'list', 'generator', 'generator_unordered'}

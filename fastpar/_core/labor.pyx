@@ -15,6 +15,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastpar._core.capi cimport fp_os_clock_ns
 from fastpar._core.dispatch cimport n_forks
+from fastpar.errors import user_traceback
 from fastpar._core.segments cimport Board, FP_PLACE_PACKING, fp_board, fp_board_get, fp_board_set
 
 cdef extern from "Python.h":
@@ -149,10 +150,13 @@ cdef int end_child(error) except -1:
     """End this process, a child that a task forked off, where the task ends: it is no worker. As a program would end."""
     status = 0 if error is None else 1
     try:
-        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        if not isinstance(error, SystemExit):
+            if error is not None:
+                sys.excepthook(type(error), error, user_traceback(error))
+        elif error.code is None or isinstance(error.code, int):
             status = error.code or 0
-        elif error is not None:
-            sys.excepthook(type(error), error, error.__traceback__)
+        else:
+            print(error.code, file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

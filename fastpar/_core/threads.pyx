@@ -270,8 +270,11 @@ cdef class Team(Crew):
 
 
 cdef bint is_of_handler(error):
-    """Whether a signal handler has raised this where a thread was started; else that could not be done."""
-    return not isinstance(error, (RuntimeError, MemoryError))
+    """Whether a signal handler has raised this where a thread was started; else that could not be done.
+
+    Then it is an error of Python's own: a class of a user's may derive from one.
+    """
+    return not (isinstance(error, (RuntimeError, MemoryError)) and type(error).__module__ == "builtins")
 
 
 cdef class ThreadPool:

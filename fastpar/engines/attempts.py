@@ -6,6 +6,7 @@ runs. Only the death of a worker is not caught by it; the process engine asks th
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 
 from fastpar import config
@@ -66,13 +67,14 @@ class Attempt:
         How often the task has failed before, and its worker was lost.
     """
 
-    __slots__ = ("_on_retry", "n_failed", "n_retries", "returns_failures")
+    __slots__ = ("_on_retry", "_pid", "n_failed", "n_retries", "returns_failures")
 
     def __init__(self, returns_failures: bool, n_retries: int, n_failed: int = 0) -> None:
         self.returns_failures = returns_failures
         self.n_retries = n_retries
         self.n_failed = n_failed
         self._on_retry: Callable[[], object] | None = None
+        self._pid = os.getpid()
 
     def __reduce__(self) -> Any:
         return Attempt._received, (self.returns_failures, self.n_retries, self.n_failed)
@@ -89,6 +91,8 @@ class Attempt:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
+                if os.getpid() != self._pid:  # in a child that the task forked: it is the task that failed here
+                    raise
                 if n_left:
                     if self._on_retry is not None:
                         self._on_retry()

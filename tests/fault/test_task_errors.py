@@ -393,6 +393,33 @@ def restore_own(a, b):
     return error
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StatedError(Exception):
+    """With `__getstate__` and `__setstate__`, which dataclasses writes."""
+
+    code: int
+
+
+class StatefulError(Exception):
+    def __init__(self, code, lock):
+        super().__init__(f"state {code}")
+        self.code, self.lock = code, lock
+
+    def __getstate__(self):
+        return {"code": self.code}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, lock="made anew")
+
+
+class LockedSlotError(Exception):
+    __slots__ = ("lock",)
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
 def changed(error, **attributes):
     for name, value in attributes.items():
         setattr(error, name, value)
@@ -408,6 +435,9 @@ MAKERS = {
     "RecordError": lambda: RecordError(5),
     "RecordError by keyword": lambda: RecordError(code=5),
     "FrozenError": lambda: FrozenError(code=6),
+    "StatedError": lambda: StatedError(code=6),
+    "StatefulError": lambda: StatefulError(8, "made anew"),
+    "LockedSlotError": lambda: LockedSlotError("its lock stays behind"),
     "RefusingError": lambda: RefusingError(7),
     "FileError": lambda: FileError("file"),
     "NewFileError": lambda: NewFileError("file"),
@@ -528,6 +558,14 @@ class TestSameExceptions:
         with pytest.raises(OwnPickleError) as info:
             Parallel(2, "processes")([delayed(fail)()] * 2)
         assert (info.value.a, info.value.b, info.value.is_restored) == (1, 2, True)
+
+    def test_a_class_says_what_of_it_is_sent(self):
+        def fail():
+            raise StatefulError(9, threading.Lock())
+
+        with pytest.raises(StatefulError, match="state 9") as info:
+            Parallel(2, "processes")([delayed(fail)()] * 2)
+        assert vars(info.value)["lock"] == "made anew"
 
     def test_what_cannot_be_pickled_arrives_as_its_type_and_text(self):
         def fail():

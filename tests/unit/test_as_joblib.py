@@ -9,11 +9,12 @@ def test_names_and_modules(python):
     python.out(
         """
 import fastpar.as_joblib
-import joblib, joblib.parallel
+import importlib.util, joblib, joblib.parallel
 from joblib.logger import Logger
 from joblib import *
 assert all(getattr(joblib, name) is getattr(fastpar, name) for name in fastpar.__all__)
 assert joblib.parallel is fastpar.parallel and Logger is fastpar.Logger and Memory is fastpar.Memory
+assert importlib.util.find_spec("joblib").name == "joblib"
 assert tuple(map(int, joblib.__version__.split("."))) >= (1, 6)
 """
     )

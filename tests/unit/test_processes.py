@@ -647,6 +647,10 @@ def leave(status):
     raise SystemExit(status)
 
 
+def bye():
+    os._exit(4)
+
+
 def fail():
     sys.excepthook = lambda *args: None
     raise ValueError
@@ -654,11 +658,12 @@ def fail():
 
 @pytest.mark.parametrize(
     ("end", "status"),
-    [(int, 0), (fail, 1), (partial(leave, 3), 3), (partial(leave, None), 0), (partial(os._exit, 4), 4)],
+    [(int, 0), (fail, 1), (partial(leave, 3), 3), (partial(leave, ""), 1), (partial(leave, None), 0), (bye, 4)],
 )
 @pytest.mark.parametrize("batch_size", [1, 10])
-def test_a_child_of_a_task_ends_where_the_task_does(end, status, batch_size):
-    assert parallel(batch_size=batch_size)(delayed(fork)(end) for _ in range(20)) == [status] * 20
+@pytest.mark.parametrize("options", [{}, {"retries": 2, "on_error": "return"}])
+def test_a_child_of_a_task_ends_where_the_task_does(end, status, batch_size, options):
+    assert parallel(batch_size=batch_size, **options)(delayed(fork)(end) for _ in range(6)) == [status] * 6
 
 
 def answer_unasked():

@@ -105,8 +105,9 @@ class Luggage:
     def _lighten_attempts(
         self, columns: tuple[Any, ...], worker: Worker, new: dict[int, tuple[int, Any, Any]]
     ) -> tuple[Any, ...]:
-        """The same for attempts at tasks: for what each is at, and its arguments. A call has one `Attempt`, so they are
-        always columns.
+        """The same for attempts at tasks: for what each is at, and its arguments.
+
+        A call has one `Attempt`, so they are columns; but for a batch with a task whose worker was lost, which is rare.
         """
         indices, functions, args, kwargs = columns
         references: dict[int, Any] = {}

@@ -20,15 +20,19 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-    #: The pickled exception and the buffers beside it, or None; its type's name, its text, its traceback as text, its
-    #: notes.
-    Description = tuple[tuple[bytes, list[bytearray]] | None, str, str, str, list[str]]
+    #: An exception, and the buffers beside it.
+    Pickled = tuple[bytes, list[bytearray]]
+    #: The exception pickled, or None; its type's name, its text, its traceback as text, its notes.
+    Description = tuple[Pickled | None, str, str, str, list[str]]
 
 #: Py_TPFLAGS_HEAPTYPE: the class was made by Python code, or by C code that might have been.
 _IS_HEAP_TYPE = 1 << 9
 
 #: With which a class says how it is pickled.
-_PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+_PICKLING = ("__reduce__", "__reduce_ex__")
+
+#: With which it says what of it is, beside what C keeps.
+_STATE = ("__getstate__", "__setstate__")
 
 
 def describe_error(error: BaseException) -> Description:
@@ -37,14 +41,28 @@ def describe_error(error: BaseException) -> Description:
     if hint is not None:
         add_note(error, hint)
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    pickled = None
+    text = text_of(error)
+    pickled = _pickled(error, _reduce_error)
+    if pickled is None:  # Python's own way leaves slots out, which may be why; it may give a constructor the wrong text
+        pickled = _pickled(error, None)
+        if pickled is not None and text_of(_unpickled(pickled)) != text:
+            pickled = None
+    return pickled, kind, text, _traceback_of(error), _notes_of(error)
+
+
+def _pickled(error: BaseException, reduce: Any) -> Pickled | None:
+    """None if the exception cannot be pickled so, or can be pickled and then not made again, as many."""
     try:
-        body, buffers = dumps(error, reduce=_reduce_error)
+        body, buffers = dumps(error, reduce=reduce)
         pickled = body, [bytearray(buffer.raw()) for buffer in buffers]
-        pickle.loads(body, buffers=pickled[1])  # many can be pickled, and then not made again
+        _unpickled(pickled)
     except Exception:  # noqa: BLE001 -- whatever the user's class raises
-        pickled = None
-    return pickled, kind, text_of(error), _traceback_of(error), _notes_of(error)
+        return None
+    return pickled
+
+
+def _unpickled(pickled: Pickled) -> Any:
+    return pickle.loads(pickled[0], buffers=pickled[1])
 
 
 def _reduce_error(value: Any) -> Any:
@@ -53,31 +71,45 @@ def _reduce_error(value: Any) -> Any:
     if not issubclass(kind, BaseException) or kind in copyreg.dispatch_table:
         return NotImplemented
     builtin: Any = _builtin_base(kind)
-    if any(getattr(kind, name, None) is not getattr(builtin, name, None) for name in _PICKLING) or _has_secrets(kind):
+    if _defines(kind, _PICKLING) or _has_secrets(kind):
         return NotImplemented
     made_with: tuple[Any, ...] = ()
     if builtin.__name__ == "BaseExceptionGroup":  # from Python 3.11 on; nobody can set what it holds
         made_with = builtin.message.__get__(value), list(builtin.exceptions.__get__(value))
+    has_state = _defines(kind, _STATE[:1])
     parts = {}
     for name, field in _fields_of(kind).items():
+        is_slot = field.__objclass__.__flags__ & _IS_HEAP_TYPE
+        if is_slot and has_state:
+            continue
         with suppress(AttributeError):  # never set
             part = field.__get__(value)
-            if part is not None or field.__objclass__.__flags__ & _IS_HEAP_TYPE:  # for C None may be more than nothing
+            if part is not None or is_slot:  # for C None may be more than nothing
                 parts[name] = part
-    return _make_error, (kind, made_with), (vars(value), parts), None, None, _set_parts
+    attributes = value.__getstate__() if has_state else vars(value)
+    return _make_error, (kind, made_with), (attributes, parts), None, None, _set_parts
+
+
+def _defines(kind: type, names: tuple[str, ...]) -> bool:
+    """Whether a class, or one between it and the built-in one, has methods of these names."""
+    builtin = _builtin_base(kind)
+    return any(getattr(kind, name, None) is not getattr(builtin, name, None) for name in names)
 
 
 def _make_error(kind: type[BaseException], made_with: tuple[Any, ...]) -> BaseException:
     return _builtin_base(kind).__new__(kind, *made_with)  # type: ignore[no-any-return]
 
 
-def _set_parts(error: BaseException, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def _set_parts(error: BaseException, state: tuple[Any, dict[str, Any]]) -> None:
     attributes, parts = state
-    vars(error).update(attributes)  # past a `__setattr__` that refuses, as a frozen dataclass has
     fields = _fields_of(type(error))
     for name, part in parts.items():
         with suppress(AttributeError):  # read-only, and so made with it
             fields[name].__set__(error, part)
+    if _defines(type(error), _STATE):
+        error.__setstate__(attributes)
+    else:
+        vars(error).update(attributes)  # past a `__setattr__` that refuses, as a frozen dataclass has
 
 
 def _builtin_base(kind: Any) -> Any:
@@ -138,7 +170,7 @@ def restore_error(description: Description) -> BaseException:
     error: Any = None
     if pickled is not None:
         try:
-            error = pickle.loads(pickled[0], buffers=pickled[1])
+            error = _unpickled(pickled)
         except Exception:  # noqa: BLE001 -- whatever the user's class raises
             error = None
     if not isinstance(error, BaseException):

@@ -377,7 +377,7 @@ class ProcessSession(Exchange):
             if judged != [seat.number, place]:
                 place = IDLE  # it had just ended the task that it was killed for: the next one is not to blame
         if place == IDLE or worker.pid == 0:
-            seat.settle([], 0, 0, -1)  # it had not begun
+            seat.settle([], 0, 0, -1)  # it had not begun, or nobody is to blame
         elif place >= 0:
             self._settle_failure(seat, place, error, worker.board.n_failed + 1)
         else:

@@ -51,6 +51,7 @@ class Worker:
         self._is_replaced = False  # the parent has been told that this worker is full: it begins nothing any more
         self.leftover: BaseException | None = None  # what an initializer raised
         attempts.on_retry = board.try_again
+        os.register_at_fork(after_in_child=_leave_board)
 
     def serve(self) -> int:
         """Until there is nobody to serve; the exit code."""
@@ -221,6 +222,11 @@ def memory_bytes() -> int:
     """Memory that this process has resident."""
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _leave_board() -> None:
+    """In a child that a task has forked: the board is its parent's."""
+    attempts.on_retry = None
 
 
 def _let_pass(number: int, frame: object) -> None:
