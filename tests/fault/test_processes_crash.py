@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from fastpar import Parallel, delayed
 from fastpar.engines.processes import protocol, worker
@@ -457,17 +458,12 @@ def die_with_a_full_socket(folder, *, has_heir):
     be_killed()
 
 
-def is_gone(pid):
+def is_reaped(pid):
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     return False
-
-
-def wait_until(condition):
-    while not condition():  # the hang guard ends it
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("has_heir", [False, True])
@@ -477,7 +473,7 @@ def test_how_a_worker_died_is_told_when_there_is_room(has_heir, tmp_path):
     pid = tmp_path / "pid"
     try:
         wait_until(lambda: pid.exists() and pid.read_text().endswith(" "))
-        wait_until(lambda: is_gone(int(pid.read_text())))  # the nursery has found no room for its word
+        wait_until(lambda: is_reaped(int(pid.read_text())))  # the nursery has found no room for its word
         assert_usable()  # and does not wait for it
         with pytest.raises(TerminatedWorkerError) as caught:
             next(results)

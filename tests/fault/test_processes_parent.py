@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 from snapshot import children
+from waiting import is_gone, wait_until
 
 from fastpar import Parallel, delayed
 from fastpar.engines.processes.engine import POOL
@@ -21,21 +22,6 @@ SOON_S = 10.0  # tens of milliseconds, on a machine that has nothing else to do
 
 def parallel(**options):
     return Parallel(2, "processes", **options)
-
-
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def wait_until(condition, seconds=SOON_S):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        os.sched_yield()
-    assert condition()
 
 
 # ---- the stages: at each, a worker tells who it is and then stays there

@@ -21,6 +21,7 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 import pytest
+from waiting import is_gone, wait_until
 
 import fastpar
 from fastpar import Parallel, cpu, delayed
@@ -34,21 +35,6 @@ def parallel(n_jobs=2, **options):
 
 def square(x):
     return x * x
-
-
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def wait_until(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        os.sched_yield()
-    assert condition()
 
 
 def test_the_calling_thread_sleeps_while_tasks_take_their_time():

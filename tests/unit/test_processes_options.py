@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from waiting import is_gone
 
 from fastpar import Parallel, delayed
 from fastpar.engines.attempts import TaskFailure
@@ -19,14 +20,6 @@ from fastpar.errors import RemoteTaskError, TerminatedWorkerError
 
 def parallel(n_jobs=2, **options):
     return Parallel(n_jobs, "processes", **options)
-
-
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def pids_of(n_jobs, **options):
