@@ -139,8 +139,8 @@ class Parallel(Logger):
     task has may change it for that task, and worker processes have a function, with the object that a method belongs
     to, as it was when they first needed it in the call. Give each task an object of its own.
 
-    One call at a time for each object; different objects may be
-    used in different threads, and inside tasks. A child made by `os.fork` can start calls of its own.
+    One call at a time for each object; different objects may be used in different threads, and inside tasks. A child
+    made by `os.fork` can start calls of its own.
 
     References
     ----------

@@ -15,8 +15,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastpar._core.capi cimport fp_os_clock_ns
 from fastpar._core.dispatch cimport n_forks
-from fastpar.errors import user_traceback
 from fastpar._core.segments cimport Board, FP_PLACE_PACKING, fp_board, fp_board_get, fp_board_set
+from fastpar.errors import user_traceback
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object function, PyObject **args, size_t n_args, PyObject *names)

@@ -49,7 +49,7 @@ GRACE_NS = 10_000_000
 #: So many workers in a row that end before their first batch: something is wrong with all of them.
 MAX_FALSE_STARTS = 8
 
-#: So many messages of a worker are acted on before the source is read again.
+#: So many messages of a worker, which results may be behind, are acted on before the source is read again.
 MAX_BEHIND = 100
 
 _calls = itertools.count(1)
@@ -249,11 +249,7 @@ class ProcessSession(Exchange):
         return self.attend(timeout_ns)
 
     def _catch_up(self) -> None:
-        """Act on what came while the source was read.
-
-        Results may be behind other messages, and a time limit must not be thought to have passed for those that are
-        here. A worker that never stops talking does not keep us.
-        """
+        """Act on what came while the source was read: no time limit has passed for results that are here."""
         for _ in range(MAX_BEHIND):
             if not self._attend(0):
                 return
